@@ -1,0 +1,338 @@
+//! HTTP: what both ends share. Its ends: [`caller`], and (not yet) `receiver`.
+
+pub mod auth;
+pub mod caller;
+pub mod egress;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use url::Url;
+
+use crate::{
+    expression::{Expression, Template},
+    secret::Secret,
+};
+
+/// The parts of `upstreams.<name>` that the wire needs. Limits and retries are the gateway's.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct ApiConfig {
+    /// Base address; routes append their path.
+    pub url: Url,
+    /// On every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Template>,
+    /// Credentials.
+    #[serde(default)]
+    pub auth: AuthConfig,
+    /// Private CA and client certificate.
+    pub tls: Option<TlsConfig>,
+    /// Forward proxy; the environment's are ignored.
+    pub proxy: Option<Url>,
+    /// Seconds to wait, for providers that send no `Retry-After`; works on the answer.
+    pub retry_after: Option<Expression>,
+    /// Which private addresses may be called.
+    #[serde(default)]
+    pub egress: EgressConfig,
+}
+
+/// `tls:` of an upstream, or of the broker.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// PEM file of further certificate authorities; with it the system's are not trusted.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client certificate chain.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
+}
+
+/// `egress:`.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressConfig {
+    /// Networks exempt from the refusal of private, loopback, link-local and metadata addresses.
+    pub allow: Vec<ipnet::IpNet>,
+}
+
+/// `auth:`; one of bearer, basic, oauth2, and besides it headers, query and one signature.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// `Authorization: Bearer …`.
+    pub bearer: Option<Secret>,
+    /// `Authorization: Basic …` (RFC 7617).
+    pub basic: Option<BasicConfig>,
+    /// Client credentials (RFC 6749 §4.4).
+    pub oauth2: Option<OAuth2Config>,
+    /// Further headers with secret values.
+    pub headers: BTreeMap<String, Secret>,
+    /// Further query parameters with secret values.
+    pub query: BTreeMap<String, Secret>,
+    /// Signs each request as Standard Webhooks do.
+    pub standard_webhooks: Option<StandardWebhooksConfig>,
+    /// Signs each request with a plain HMAC.
+    pub hmac: Option<HmacConfig>,
+}
+
+/// `auth.basic`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicConfig {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// `auth.oauth2`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth2Config {
+    /// Where tokens come from; covered by `egress` too.
+    pub token_url: Url,
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Secret,
+    /// Asked for, joined by spaces.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// How the client shows itself at the token endpoint.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+    /// Further form parameters (`audience`, `resource`).
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
+    /// How long a token lives when the answer does not say.
+    #[serde(with = "crate::units::duration")]
+    pub lifetime: Duration,
+}
+
+/// `client_auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// HTTP Basic (RFC 6749 §2.3.1).
+    #[default]
+    Basic,
+    /// In the form body.
+    Body,
+}
+
+/// `auth.standard_webhooks` (<https://www.standardwebhooks.com>).
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandardWebhooksConfig {
+    /// `whsec_` and Base64.
+    pub secret: Secret,
+}
+
+/// `auth.hmac`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HmacConfig {
+    /// Header that carries the signature.
+    pub header: String,
+    /// Hash.
+    #[serde(default)]
+    pub algorithm: HmacAlgorithm,
+    /// How the signature is written.
+    #[serde(default)]
+    pub encoding: HmacEncoding,
+    /// Before the signature.
+    #[serde(default)]
+    pub prefix: String,
+    /// The key.
+    pub secret: Secret,
+    /// What is signed: text with `{raw}`, `{timestamp}`, `{id}`, `{url}`; byte-exact.
+    pub signed: String,
+    /// Header that carries the timestamp, in seconds.
+    pub timestamp_header: Option<String>,
+}
+
+/// HMAC hash functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HmacAlgorithm {
+    /// Only where a provider still needs it.
+    Sha1,
+    /// The usual one.
+    #[default]
+    Sha256,
+    /// The long one.
+    Sha512,
+}
+
+/// How an HMAC is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HmacEncoding {
+    /// Lower-case hexadecimal.
+    #[default]
+    Hex,
+    /// Standard Base64 with padding.
+    Base64,
+}
+
+/// `to.http`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTargetConfig {
+    /// Name of the upstream.
+    pub upstream: String,
+    /// Request method.
+    #[serde(with = "crate::units::method")]
+    pub method: http::Method,
+    /// Appended to the upstream's url.
+    #[serde(default)]
+    pub path: Option<Template>,
+    /// Query parameters.
+    #[serde(default)]
+    pub query: BTreeMap<String, Template>,
+    /// Request headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Template>,
+    /// What to send.
+    #[serde(default)]
+    pub body: BodyConfig,
+    /// How the body is written.
+    #[serde(default)]
+    pub encode: Encode,
+    /// Statuses that mean delivered.
+    pub success: Vec<StatusPattern>,
+    /// What is tried again.
+    pub retry_on: Vec<RetryOn>,
+    /// Looks at the answer: `delivered`, `retry`, `dead` or null.
+    pub outcome: Option<Expression>,
+    /// Header for the idempotency key; `None` is off.
+    #[serde(with = "crate::units::text_or_off")]
+    pub idempotency_header: Option<String>,
+    /// How much of the answer is read.
+    #[serde(with = "crate::units::size")]
+    pub max_response: u64,
+}
+
+/// `body:`.
+#[derive(Debug, Clone, Default)]
+pub enum BodyConfig {
+    /// Absent: the event's data as it came, byte for byte.
+    #[default]
+    Data,
+    /// `none`: no body.
+    Empty,
+    /// What the expression gives.
+    Expression(Expression),
+}
+
+/// `encode:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encode {
+    /// `application/json`.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`; the body is an object of scalars or lists of them.
+    Form,
+    /// `text/plain; charset=utf-8`; the body is a string.
+    Text,
+}
+
+/// A status code, or a class of them: `404`, `5xx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusPattern {
+    /// One code.
+    Code(u16),
+    /// All of a hundred: 2 for `2xx`.
+    Class(u16),
+}
+
+/// An entry of `retry_on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOn {
+    /// These answers.
+    Status(StatusPattern),
+    /// Nothing was sent: dns, connect, tls.
+    Connect,
+    /// Timeout, reset or protocol error after sending.
+    Ambiguous,
+    /// The default list, for naming it in a longer one.
+    Default,
+}
+
+/// A rendered HTTP request. Credentials and signatures are added by the caller at sending time.
+#[derive(Debug, Clone)]
+pub struct HttpRequest {
+    /// Request method.
+    pub method: http::Method,
+    /// Full address, route's query included.
+    pub url: Url,
+    /// Headers, all but credentials.
+    pub headers: http::HeaderMap,
+    /// Body as it goes out.
+    pub body: Bytes,
+    /// What reads the answer; shared by all requests of the route.
+    pub answer: Arc<caller::AnswerRules>,
+}
+
+impl StatusPattern {
+    /// Whether `status` is one of these.
+    #[must_use]
+    pub fn matches(self, status: u16) -> bool {
+        match self {
+            Self::Code(code) => status == code,
+            Self::Class(class) => status / 100 == class,
+        }
+    }
+}
+
+impl std::str::FromStr for StatusPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let class = text.strip_suffix("xx").and_then(|digit| digit.parse().ok());
+        match (class, text.parse()) {
+            (Some(class @ 1..=5), _) => Ok(Self::Class(class)),
+            (None, Ok(code @ 100..=599)) if text.len() == 3 => Ok(Self::Code(code)),
+            _ => Err(format!("`{text}` is not a status: write 404 or 5xx")),
+        }
+    }
+}
+
+impl std::str::FromStr for RetryOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "connect" => Ok(Self::Connect),
+            "ambiguous" => Ok(Self::Ambiguous),
+            "default" => Ok(Self::Default),
+            _ => text.parse().map(Self::Status).map_err(|_| {
+                format!("`{text}` is none of: a status (404, 5xx), connect, ambiguous, default")
+            }),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for StatusPattern {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        crate::units::parsed(from)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RetryOn {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        crate::units::parsed(from)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for BodyConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "none" {
+            return Ok(Self::Empty);
+        }
+        Expression::compile(&text).map(Self::Expression).map_err(serde::de::Error::custom)
+    }
+}

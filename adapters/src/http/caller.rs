@@ -1,0 +1,5 @@
+//! (to be written)
+
+/// What reads the answer.
+#[derive(Debug)]
+pub struct AnswerRules {}

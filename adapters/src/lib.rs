@@ -1,0 +1,357 @@
+//! The ends of Tidegate: everything that touches the outside world, and nothing durable.
+//!
+//! ```text
+//! rabbitmq::Consumer ─┐                                             ┌─► http::Caller       ─► third party
+//!                     ├─► Intake::accept ─► (gateway: queue, loop) ─┤
+//! http::Receiver     ─┘    its Ok is our yes                        └─► rabbitmq::Publisher ─► RabbitMQ
+//! ```
+//!
+//! A **source** hands what arrived to an [`Intake`] and tells the outside world "yes" only after
+//! `accept` returned. A **target** is a [`tower::Service`] from [`Call`] to [`Receipt`] or
+//! [`Failure`]; only the leaf that read a status code classifies it, everyone else reads the
+//! [`Failure`]. Receiver and Publisher are not built yet; their places are kept.
+//!
+//! This file is the vocabulary both sides of that picture share.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use uuid::Uuid;
+
+pub mod event;
+pub mod expression;
+pub mod secret;
+pub mod units;
+
+pub mod embedded;
+pub mod http;
+pub mod rabbitmq;
+
+pub use event::{Data, Event};
+
+/// Wall-clock milliseconds since the Unix epoch. Passed in as an argument wherever it matters, so
+/// that code can be tested at any time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The moment `duration` after this one, saturating.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How long ago `earlier` was, seen from here; zero when it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// Position of a delivery in the order of our yes. Opaque to users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub i64);
+
+impl std::fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// ===== intake: what a source hands over =====
+
+/// One thing that arrived at a source.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The event, or why there is none.
+    pub event: Result<Event, Invalid>,
+    /// Whether the event brought an id of its own. A fresh one is never taken for a repeat.
+    pub own_id: bool,
+}
+
+/// Something that arrived and cannot become an event. It is kept as a dead delivery.
+#[derive(Debug, Clone)]
+pub struct Invalid {
+    /// What is wrong, in one sentence an operator can act on.
+    pub why: String,
+    /// What arrived, at most its first 64 KiB.
+    pub raw: Bytes,
+    /// Where it came from: routing key, exchange, message id; for the operator's eyes.
+    pub about: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What became of an arrival that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// Enqueued.
+    Pending(DeliveryId),
+    /// Seen before within the window: enqueued once, under this id.
+    Duplicate(DeliveryId),
+    /// The route's `when` said no: only the event's id is kept.
+    Filtered,
+    /// Kept as dead: not an event, or its order key or filter could not be told.
+    Dead(DeliveryId),
+}
+
+/// Why nothing of a batch was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue, or this route's share of it, is full; or the disk is. Heals by itself.
+    #[error("the queue is full")]
+    Full,
+    /// The process is stopping, or the queue has failed for good.
+    #[error("the queue is closed")]
+    Closed,
+}
+
+/// The durable yes. Implemented by the gateway, one per route; called by every source.
+pub trait Intake: Send + Sync + 'static {
+    /// Takes all of `batch`, in order, or nothing of it. `Ok` means: committed and fsynced.
+    fn accept(&self, batch: Vec<Arrival>) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>>;
+
+    /// Resolves once there is room again after [`Refused::Full`].
+    fn room(&self) -> BoxFuture<'static, ()>;
+
+    /// Tells whether the source is connected. The repeat window stands still while it is not.
+    fn connected(&self, up: bool);
+}
+
+// ===== delivery: what the queue holds =====
+
+/// One event on one route, as read from the queue for an attempt.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Where it stands in the order of our yes.
+    pub id: DeliveryId,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The event itself.
+    pub event: Arc<Event>,
+    /// The order key, fixed when accepted; `None` is unordered.
+    pub key: Option<Arc<str>>,
+    /// When we said yes.
+    pub accepted_at: Timestamp,
+    /// Attempts so far that count against `retry.attempts`.
+    pub attempts: u32,
+    /// All attempts so far, for numbering them.
+    pub tries: u32,
+    /// When the first attempt was made; `retry.within` counts from here.
+    pub first_attempt_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// The idempotency key: `UUIDv5(URL namespace, "tidegate:" route "\n" source "\n" id)`, the
+    /// same for every attempt, restart and replay of this delivery.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Uuid {
+        let name = format!("tidegate:{}\n{}\n{}", self.route, self.event.source, self.event.id);
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    }
+}
+
+// ===== call: what a target is given, and what it answers =====
+
+/// One rendered attempt, ready for the wire once it is admitted.
+#[derive(Debug)]
+pub struct Call {
+    /// The delivery it is for.
+    pub delivery: Arc<Delivery>,
+    /// 1 for the first attempt ever.
+    pub attempt: u32,
+    /// What to send, and where.
+    pub request: Request,
+    /// Asked right before bytes leave; see [`Gate`].
+    pub gate: Arc<dyn Gate>,
+}
+
+/// What is sent: one variant per kind of target.
+#[derive(Debug)]
+pub enum Request {
+    /// An HTTP request.
+    Http(http::HttpRequest),
+}
+
+/// The way back from the leaf to the rate limit.
+///
+/// A token is taken before the call, but a slow connect or a fresh OAuth2 token may come between
+/// it and the wire; a burst of such stale tokens would break the limit as the upstream sees it.
+pub trait Gate: Send + Sync + std::fmt::Debug {
+    /// Resolves when the request may be sent now. Immediate while the token is younger than
+    /// 50 ms; else takes another.
+    fn pass(&self) -> BoxFuture<'_, ()>;
+
+    /// As [`Gate::pass`], for sending once more within the same attempt: always another token.
+    fn pass_again(&self) -> BoxFuture<'_, ()>;
+
+    /// How long the two above have waited in all. The attempt's timeout does not count it.
+    fn waited(&self) -> Duration;
+}
+
+/// How an attempt went, as one of the closed set of results that metrics and attempts show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AttemptResult {
+    /// A 2xx answer (1xx never ends an attempt).
+    Success,
+    /// A redirect; never followed.
+    Redirect,
+    /// A 4xx answer other than 401 and 407.
+    ClientError,
+    /// A 5xx answer.
+    ServerError,
+    /// 401 or 407, or no OAuth2 token could be had.
+    Auth,
+    /// The name did not resolve.
+    Dns,
+    /// No connection; nothing was sent.
+    Connect,
+    /// The TLS handshake failed; nothing was sent.
+    Tls,
+    /// No complete answer in time, after sending.
+    Timeout,
+    /// The connection broke after sending.
+    Reset,
+    /// The answer was not HTTP.
+    Protocol,
+    /// The address is private and not listed in `egress.allow`.
+    RefusedAddress,
+    /// The request cannot be sent: too large.
+    Oversize,
+}
+
+impl AttemptResult {
+    /// The word in metrics, attempts and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirect => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::Auth => "auth",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::RefusedAddress => "refused_address",
+            Self::Oversize => "oversize",
+        }
+    }
+}
+
+/// Why a delivery was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeadReason {
+    /// The API said no, and retrying would not help.
+    Rejected,
+    /// `retry.attempts` used up.
+    Exhausted,
+    /// `retry.within` has passed since the first attempt.
+    Expired,
+    /// What arrived is not an event.
+    Invalid,
+    /// An expression or template of the route failed on this event.
+    Expression,
+    /// Nothing is bound for it in RabbitMQ.
+    Unroutable,
+}
+
+impl DeadReason {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Self; 6] = [
+        Self::Rejected,
+        Self::Exhausted,
+        Self::Expired,
+        Self::Invalid,
+        Self::Expression,
+        Self::Unroutable,
+    ];
+
+    /// The word in metrics, the API and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Exhausted => "exhausted",
+            Self::Expired => "expired",
+            Self::Invalid => "invalid",
+            Self::Expression => "expression",
+            Self::Unroutable => "unroutable",
+        }
+    }
+}
+
+/// What an attempt says about the upstream's health; the breaker reads only this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// A complete answer other than 5xx, 401 and 407.
+    Good,
+    /// Network error, timeout, 5xx, 401 or 407.
+    Bad,
+    /// Says nothing: throttled, refused before the network, or our own fault.
+    Silent,
+}
+
+/// What was sent and what came back, masked and cut to 4 KiB each, for the attempt's record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Exchange {
+    /// Request line, headers and body, secrets masked.
+    pub request: String,
+    /// Status code, when an answer came.
+    pub status: Option<u16>,
+    /// Headers and body of the answer, secrets masked.
+    pub response: String,
+}
+
+/// The target took it: the delivery is delivered.
+#[derive(Debug)]
+pub struct Receipt {
+    /// How it went.
+    pub result: AttemptResult,
+    /// What it says about the upstream.
+    pub health: Health,
+    /// For the record.
+    pub exchange: Exchange,
+}
+
+/// The target did not take it, and what follows from that.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {detail}", result.map_or("not sent", AttemptResult::as_str))]
+pub struct Failure {
+    /// How it went; `None` if the network was never reached: then it is no attempt.
+    pub result: Option<AttemptResult>,
+    /// What becomes of the delivery.
+    pub verdict: Verdict,
+    /// What it says about the upstream.
+    pub health: Health,
+    /// The upstream asked for quiet (429, or 503 with `Retry-After`): pause it, or its limit key.
+    pub throttle: Option<Throttle>,
+    /// One sentence for the operator, secrets masked.
+    pub detail: String,
+    /// For the record.
+    pub exchange: Exchange,
+}
+
+/// What becomes of a delivery whose attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try again, no sooner than `after` from now (already capped) when the answer named a time.
+    Retry {
+        /// From `Retry-After` or the upstream's `retry_after` expression.
+        after: Option<Duration>,
+    },
+    /// Give up now.
+    Dead(DeadReason),
+}
+
+/// The upstream's wish to be left alone for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttle {
+    /// For how long, already capped; `None` when it did not say (then 1 s doubling to 1 min).
+    pub after: Option<Duration>,
+}

@@ -1,0 +1,1 @@
+//! The consuming end. (to be written)

@@ -1,0 +1,9 @@
+//! The middle of Tidegate: what is between the ends, and the process around it.
+//!
+//! ```text
+//! source ─► Intake.accept ─► queue ─► due → prepare → admit → call → settle ─► target
+//!           (durable = yes)           (one loop, both directions)
+//! ```
+
+pub mod config;
+pub mod queue;

@@ -1,0 +1,440 @@
+//! The queue: what makes our yes durable, and the only retry engine there is.
+//!
+//! # What it promises
+//!
+//! - [`Queue::append`] returns after the commit that holds the batch was fsynced. A batch is taken
+//!   whole or not at all. Whether an event is a repeat is decided inside that same transaction.
+//! - [`Queue::settle`] is one transaction: what became of the attempt, the attempt's record, the
+//!   promotion of the lane's next delivery and, later, the reply.
+//! - What is neither settled nor discarded is found again after a crash, in the same order.
+//! - Memory does not grow with the backlog: the loop holds a bounded window per route.
+//!
+//! # States
+//!
+//! ```text
+//! append ──► pending ──claim (memory)──► active ──settle──► delivered
+//!    │          ▲                           │
+//!    │          └──────── again at T ───────┤
+//!    ├──► dead (invalid, expression)        └──────────────► dead ──replay──► pending
+//!    └──► filtered (only its id is kept)        pending | dead ──discard──► discarded
+//! ```
+//!
+//! `active` exists in memory only: after a crash an active delivery is pending again, which is the
+//! one way a second attempt follows one that may have succeeded.
+//!
+//! # How the loop gets its work
+//!
+//! Each route has a [`Feed`]. While the route has no backlog the writer pushes fresh deliveries
+//! into it straight from memory, in commit order. When the feed overflows it falls *behind*: the
+//! loop then reads pages from the store ([`Queue::page`]) until a page is not full, and is live
+//! again. A retry lies in the store until its time; the loop remembers only the earliest.
+
+pub mod sqlite;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tidegate_adapters::{
+    AttemptResult, DeadReason, Delivery, DeliveryId, Event, Exchange, Invalid, Timestamp,
+};
+use tokio::sync::Notify;
+
+/// What one route asks of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// The route's name.
+    pub name: Arc<str>,
+    /// The repeat window; `None` is off.
+    pub dedupe: Option<Duration>,
+    /// Whether a dead delivery holds its order key until an operator acts.
+    pub hold: bool,
+}
+
+/// A delivery to be enqueued.
+#[derive(Debug)]
+pub struct Append {
+    /// The event, or what stands in for one.
+    pub content: Content,
+    /// Order key; `None` is unordered.
+    pub key: Option<Arc<str>>,
+    /// Whether the event's own source and id guard against repeats.
+    pub dedupe: bool,
+}
+
+/// What an [`Append`] holds.
+#[derive(Debug)]
+pub enum Content {
+    /// To be delivered.
+    Pending(Arc<Event>),
+    /// The route's filter said no: only the id is kept, so that a repeat is known.
+    Filtered(Arc<Event>),
+    /// An event whose filter or order key failed: kept as dead, spends no id.
+    Dead(Arc<Event>, DeadReason, String),
+    /// Not an event: kept as dead `invalid` with its raw bytes, spends no id.
+    Invalid(Invalid),
+}
+
+/// What became of an [`Append`].
+pub use tidegate_adapters::Accepted as Appended;
+
+/// Why a batch was not appended. Nothing of it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The size cap, the route's share or the disk is full. [`Queue::room`] tells when it heals.
+    #[error("the queue is full: {0}")]
+    Full(&'static str),
+    /// The queue is closed, or failed for good.
+    #[error("the queue is closed")]
+    Closed,
+}
+
+/// What an operation on the store can fail with. Any fsync error closes the queue for good:
+/// after it nobody knows what the disk holds, so the process must end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum QueueError {
+    /// Another process owns the file.
+    #[error("{path}: in use by process {owner}; one process per queue file")]
+    Owned {
+        /// The queue file.
+        path: String,
+        /// Its owner's process id, as it wrote it down.
+        owner: String,
+    },
+    /// Written by a version of Tidegate that this one does not understand.
+    #[error("{path}: on-disk format {found}, this version reads {known}")]
+    Format {
+        /// The queue file.
+        path: String,
+        /// The format found.
+        found: i64,
+        /// The format known.
+        known: i64,
+    },
+    /// The store is closed, or failed for good.
+    #[error("the queue is closed")]
+    Closed,
+    /// There is no such delivery.
+    #[error("there is no delivery {0}")]
+    Missing(DeliveryId),
+    /// The store said no.
+    #[error("queue: {0}")]
+    Store(Arc<str>),
+}
+
+/// What became of an attempt, or of a delivery that never reached the network.
+#[derive(Debug)]
+pub struct Settlement {
+    /// What it is about.
+    pub delivery: Arc<Delivery>,
+    /// What follows.
+    pub outcome: Outcome,
+    /// The attempt, when the network was reached; the last 3 of a delivery are kept.
+    pub attempt: Option<AttemptRecord>,
+}
+
+/// What follows from an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Delivered,
+    /// Again at `at`.
+    Retry {
+        /// When it is due.
+        at: Timestamp,
+        /// Attempts used up so far.
+        attempts: u32,
+    },
+    /// Given up.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// One sentence for the operator.
+        detail: String,
+    },
+}
+
+/// One attempt, for the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// 1 for the first.
+    pub number: u32,
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// How it went.
+    pub result: AttemptResult,
+    /// What went wrong, in words; empty when nothing did.
+    pub detail: String,
+    /// What was sent and what came back.
+    pub exchange: Exchange,
+}
+
+/// A page of due deliveries, in the order they are due.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// At most as many as were asked for.
+    pub due: Vec<Arc<Delivery>>,
+    /// Whether there are more that are due now.
+    pub more: bool,
+    /// When the earliest one that is not due yet will be.
+    pub next_at: Option<Timestamp>,
+}
+
+/// The states a delivery is counted in. `active` is the loop's, from memory, and part of pending here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Waiting or being attempted.
+    Pending,
+    /// Done.
+    Delivered,
+    /// Given up.
+    Dead,
+    /// Discarded by an operator.
+    Discarded,
+}
+
+/// Counts of one route, kept up to date by every commit; no scan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Waiting or being attempted.
+    pub pending: u64,
+    /// In the history, not yet pruned.
+    pub delivered: u64,
+    /// Given up, kept.
+    pub dead: u64,
+    /// Discarded, kept.
+    pub discarded: u64,
+}
+
+/// One route as the queue knows it.
+#[derive(Debug, Clone)]
+pub struct RouteStatus {
+    /// The route's name.
+    pub name: Arc<str>,
+    /// Its deliveries by state.
+    pub counts: Counts,
+    /// Live bytes of its pending and dead deliveries.
+    pub bytes: u64,
+    /// Paused by an operator; survives restarts.
+    pub paused: bool,
+    /// Whether the configuration in force has this route.
+    pub configured: bool,
+}
+
+/// What [`Queue::list`] filters by. All of them must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Route names; empty is all.
+    pub routes: Vec<Arc<str>>,
+    /// State.
+    pub state: Option<State>,
+    /// Dead reason.
+    pub reason: Option<DeadReason>,
+    /// Event type, exact.
+    pub kind: Option<String>,
+    /// Event id, exact.
+    pub event: Option<String>,
+    /// Order key, exact.
+    pub key: Option<String>,
+    /// Accepted at or after.
+    pub since: Option<Timestamp>,
+    /// Accepted before.
+    pub until: Option<Timestamp>,
+}
+
+/// One delivery as listed.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The delivery; its event is decoded without data for a list.
+    pub delivery: Arc<Delivery>,
+    /// Its state.
+    pub state: State,
+    /// Reason and detail when dead.
+    pub dead: Option<(DeadReason, String)>,
+    /// When it is due, if pending and not behind another of its lane.
+    pub due_at: Option<Timestamp>,
+    /// The raw bytes when it is no event.
+    pub raw: Option<Bytes>,
+    /// The attempts kept, oldest first; empty in a list.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+/// A page of a list.
+#[derive(Debug, Default)]
+pub struct ListPage {
+    /// Newest first.
+    pub deliveries: Vec<Listed>,
+    /// Where to go on; `None` at the end. A page may be short and still have one: a list stops
+    /// after 40 ms, so that no reader holds back a checkpoint.
+    pub next: Option<DeliveryId>,
+}
+
+/// The durable queue. One implementation runs at a time; callers hold it as `Arc<dyn Queue>`.
+pub trait Queue: Send + Sync + 'static {
+    /// Makes these the routes in force. Deliveries of routes not named stay, unfed (orphaned).
+    fn configure(&self, routes: Vec<RouteSettings>) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// Takes the batch, in order, or nothing of it; returns after the fsync.
+    fn append(
+        &self,
+        route: &Arc<str>,
+        batch: Vec<Append>,
+    ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
+
+    /// Resolves when a batch for `route` that was refused as full may be tried again.
+    fn room(&self, route: &Arc<str>) -> BoxFuture<'static, ()>;
+
+    /// Whether `route`'s source is connected: its repeat window runs only then.
+    fn connected(&self, route: &Arc<str>, up: bool);
+
+    /// Where the writer puts fresh deliveries of `route` for the loop.
+    fn feed(&self, route: &Arc<str>) -> Arc<Feed>;
+
+    /// Up to `limit` deliveries of `route` due at `now`, by due time, then id. Deliveries in the
+    /// loop's hands (claimed, not settled) are among them: the caller leaves those out.
+    fn page(
+        &self,
+        route: &Arc<str>,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Page, QueueError>>;
+
+    /// Marks a pending delivery active. False when it is not pending any more (discarded since it
+    /// was paged in). Memory only.
+    fn claim(&self, id: DeliveryId) -> bool;
+
+    /// Gives a claim back without an attempt.
+    fn unclaim(&self, id: DeliveryId);
+
+    /// Records what became of a claimed delivery and gives the claim back; returns after the
+    /// commit. A promoted lane head goes to the route's feed.
+    fn settle(&self, settlement: Settlement) -> BoxFuture<'static, Result<(), QueueError>>;
+
+    /// A page of deliveries, newest first, from `cursor` (exclusive) downwards.
+    fn list(
+        &self,
+        filter: Filter,
+        cursor: Option<DeliveryId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<ListPage, QueueError>>;
+
+    /// One delivery with its event, raw bytes and attempts.
+    fn show(&self, id: DeliveryId) -> BoxFuture<'static, Result<Listed, QueueError>>;
+
+    /// Every route the queue holds anything of, and every configured one.
+    fn routes(&self) -> Vec<RouteStatus>;
+
+    /// When the oldest due delivery of `route` became due; `None` when none is.
+    fn oldest_due(
+        &self,
+        route: &Arc<str>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<Timestamp>, QueueError>>;
+
+    /// Live bytes, and whether it can be written to.
+    fn status(&self) -> QueueStatus;
+
+    /// Resolves when the queue has failed for good, with the reason: the process must end.
+    fn failed(&self) -> BoxFuture<'static, String>;
+
+    /// Commits what is there, folds the write-ahead log in and lets go of the file.
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// The queue as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Live data: pending, dead and history.
+    pub bytes: u64,
+    /// `queue.max_size`.
+    pub bytes_max: u64,
+    /// False when the size cap or the disk refuses appends.
+    pub room: bool,
+    /// False when the store failed for good.
+    pub writable: bool,
+    /// Deliveries pruned since the start, over all routes.
+    pub pruned: u64,
+}
+
+/// The writer's side of a route's work: fresh deliveries, in commit order, from memory.
+#[derive(Debug, Default)]
+pub struct Feed {
+    fresh: Mutex<Fresh>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+enum Fresh {
+    /// Everything due since the last page is here.
+    Live(VecDeque<Arc<Delivery>>),
+    /// There is more in the store than in memory: read pages.
+    Behind,
+}
+
+impl Default for Fresh {
+    fn default() -> Self {
+        Self::Behind
+    }
+}
+
+/// What [`Feed::take`] found.
+#[derive(Debug)]
+pub enum Fed {
+    /// The next fresh delivery.
+    Fresh(Arc<Delivery>),
+    /// Nothing new, and nothing missed.
+    Empty,
+    /// The store holds more: call [`Feed::go_live`], then read a page.
+    Behind,
+}
+
+impl Feed {
+    /// The most deliveries a feed holds; beyond it falls behind. Bounds memory per route.
+    pub const MOST: usize = 1024;
+
+    /// The most data they may hold together, in bytes.
+    pub const MOST_BYTES: usize = 4 << 20;
+
+    /// Called by the writer, after the commit, in commit order.
+    pub fn push(&self, delivery: Arc<Delivery>) {
+        let mut fresh = self.fresh.lock();
+        if let Fresh::Live(queue) = &mut *fresh {
+            let held: usize = queue.iter().map(|d| d.event.size_hint()).sum();
+            if queue.len() < Self::MOST && held + delivery.event.size_hint() <= Self::MOST_BYTES {
+                queue.push_back(delivery);
+            } else {
+                *fresh = Fresh::Behind;
+            }
+        }
+        drop(fresh);
+        self.wake.notify_one();
+    }
+
+    /// Called by the loop.
+    pub fn take(&self) -> Fed {
+        match &mut *self.fresh.lock() {
+            Fresh::Live(queue) => queue.pop_front().map_or(Fed::Empty, Fed::Fresh),
+            Fresh::Behind => Fed::Behind,
+        }
+    }
+
+    /// From now on pushes are kept again. Call *before* reading the page that is to catch up: a
+    /// delivery committed in between is then in both, never in neither.
+    pub fn go_live(&self) {
+        *self.fresh.lock() = Fresh::Live(VecDeque::new());
+    }
+
+    /// The page was full, or something changed in the store that the feed did not carry.
+    pub fn fall_behind(&self) {
+        *self.fresh.lock() = Fresh::Behind;
+        self.wake.notify_one();
+    }
+
+    /// Resolves when something was pushed since the last call, or at once if that was missed.
+    pub async fn changed(&self) {
+        self.wake.notified().await;
+    }
+}
