@@ -7,3 +7,8 @@
 
 pub mod config;
 pub mod queue;
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod protect;
+pub mod telemetry;
