@@ -355,3 +355,19 @@ pub struct Throttle {
     /// For how long, already capped; `None` when it did not say (then 1 s doubling to 1 min).
     pub after: Option<Duration>,
 }
+
+impl Failure {
+    /// An expression or template of the configuration failed on this event, named by its key.
+    /// Nothing was sent; trying again would fail again.
+    #[must_use]
+    pub fn expression(key: &str, failed: &expression::ExpressionError) -> Self {
+        Self {
+            result: None,
+            verdict: Verdict::Dead(DeadReason::Expression),
+            health: Health::Silent,
+            throttle: None,
+            detail: format!("{key}: {failed}"),
+            exchange: Exchange::default(),
+        }
+    }
+}

@@ -10,5 +10,7 @@ pub mod queue;
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod delivery;
+pub mod mock;
 pub mod protect;
 pub mod telemetry;

@@ -31,7 +31,11 @@
 
 pub mod sqlite;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -172,6 +176,9 @@ pub struct AttemptRecord {
     pub exchange: Exchange,
 }
 
+/// The most data a page of due deliveries holds: memory stays bounded whatever the messages' size.
+pub const PAGE_BYTES: usize = 8 << 20;
+
 /// A page of due deliveries, in the order they are due.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -293,13 +300,14 @@ pub trait Queue: Send + Sync + 'static {
     /// Where the writer puts fresh deliveries of `route` for the loop.
     fn feed(&self, route: &Arc<str>) -> Arc<Feed>;
 
-    /// Up to `limit` deliveries of `route` due at `now`, by due time, then id. Deliveries in the
-    /// loop's hands (claimed, not settled) are among them: the caller leaves those out.
+    /// Deliveries of `route` due at `now` that are not among `held`, by due time, then id: at most
+    /// `limit`, and no more than fit [`PAGE_BYTES`], but at least one if there is one.
     fn page(
         &self,
         route: &Arc<str>,
         now: Timestamp,
         limit: usize,
+        held: HashSet<DeliveryId>,
     ) -> BoxFuture<'static, Result<Page, QueueError>>;
 
     /// Marks a pending delivery active. False when it is not pending any more (discarded since it
