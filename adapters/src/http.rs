@@ -6,6 +6,9 @@ pub mod egress;
 pub mod target;
 pub mod tls;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;

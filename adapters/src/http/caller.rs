@@ -21,6 +21,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method, header};
 
 pub(crate) use self::api::route_headers;
 use self::{
@@ -138,9 +139,11 @@ impl Api {
 
         let mut outgoing = reqwest::Request::new(method.clone(), url);
         *outgoing.headers_mut() = headers;
-        // Without a body there is nothing to announce the length of, and GET stays a plain GET.
         if !request.body.is_empty() {
             *outgoing.body_mut() = Some(request.body.clone().into());
+        } else if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+            // Some servers refuse with 411 what RFC 9110 §8.6 only says one should send.
+            outgoing.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let client = self.client.execute(outgoing);
         let sent = dial::send(&*call.gate, &request.progress, client).await;

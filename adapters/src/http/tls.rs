@@ -143,3 +143,6 @@ fn system_authorities() -> Result<Arc<RootCertStore>, TlsError> {
     };
     SYSTEM.get_or_init(load).clone().map_err(TlsError::NoAuthorities)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -59,7 +59,8 @@ pub(crate) fn diagnose(error: reqwest::Error, sent: bool) -> Broken {
     let is = |test: fn(&hyper::Error) -> bool| hyper.is_some_and(test);
     // hyper's word for a request that it gives back because no connection had taken it.
     if !sent || is(hyper::Error::is_canceled) {
-        return broken(AttemptResult::Connect, false, "the connection closed before the request");
+        let result = if tls.is_some() { AttemptResult::Tls } else { AttemptResult::Connect };
+        return broken(result, false, "the connection closed before the request");
     }
     if is(hyper::Error::is_timeout) {
         return broken(AttemptResult::Timeout, true, "the connection went silent");
@@ -107,6 +108,8 @@ fn is_about_certificates(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateRevoked
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
+            | AlertDescription::HandshakeFailure
             | AlertDescription::CertificateRequired
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
