@@ -6,6 +6,8 @@ pub mod egress;
 pub mod target;
 pub mod tls;
 
+pub use self::caller::Api;
+
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -60,7 +60,11 @@ impl Auth {
             set(Authorization::Fixed(value))?;
         }
         if let Some(basic) = &auth.basic {
-            set(Authorization::Fixed(basic_header(&basic.username, basic.password.expose(), mask)?))?;
+            set(Authorization::Fixed(basic_header(
+                &basic.username,
+                basic.password.expose(),
+                mask,
+            )?))?;
         }
         if let Some((user, password)) = url_user(&config.url) {
             set(Authorization::Fixed(basic_header(&user, &password, mask)?))?;
@@ -200,9 +204,8 @@ fn basic_header(user: &str, password: &str, mask: &Mask) -> Result<HeaderValue, 
 
 /// The user part of a URL, percent-decoded.
 fn url_user(url: &Url) -> Option<(String, String)> {
-    let decode = |text: &str| {
-        percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-    };
+    let decode =
+        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let password = url.password().unwrap_or_default();
     let present = !url.username().is_empty() || !password.is_empty();
     present.then(|| (decode(url.username()), decode(password)))

@@ -24,15 +24,17 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, header};
 
 pub(crate) use self::api::route_headers;
+pub use self::{answer::AnswerRules, api::Api, dial::Progress};
 use self::{
     answer::{Answer, Cut},
     network::Broken,
 };
-pub use self::{answer::AnswerRules, api::Api, dial::Progress};
-use super::{HttpRequest, auth::oauth2::{Token, TokenError}};
-use crate::{
-    AttemptResult, Call, Exchange, Failure, Health, Receipt, Request, Verdict, secret::Mask,
+pub use super::target::HttpTarget;
+use super::{
+    HttpRequest,
+    auth::oauth2::{Token, TokenError},
 };
+use crate::{AttemptResult, Call, Exchange, Failure, Health, Receipt, Request, Verdict};
 
 /// How long a body may take that decides nothing: the status has, and a second attempt because
 /// of a body nobody waits for would be a duplicate.
@@ -67,23 +69,21 @@ impl tower::Service<Call> for Caller {
     }
 }
 
-impl HttpRequest {
-    /// What to make of this request when its attempt has taken longer than `limit` and was
-    /// dropped. Keep a clone of the request for it; clones share what is known of its progress.
-    #[must_use]
-    pub fn timed_out(&self, limit: Duration, mask: &Mask) -> Failure {
-        let broken = if self.progress.sent() {
-            let detail = format!("no complete answer within {limit:?}");
-            Broken { result: AttemptResult::Timeout, sent: true, detail }
-        } else {
-            let detail = format!("no connection within {limit:?}; nothing was sent");
-            Broken { result: AttemptResult::Connect, sent: false, detail }
-        };
-        let none = std::iter::empty();
-        let request =
-            exchange::request(mask, &self.method, &self.url, none, &self.headers, &self.body);
-        self.answer.broken(broken, Exchange { request, ..Exchange::default() })
-    }
+/// What to make of `request` when its attempt has taken longer than `timeout` and was dropped.
+/// Keep a clone of the request for it: clones share what is known of its progress.
+#[must_use]
+pub fn timed_out(request: &HttpRequest, timeout: Duration) -> Failure {
+    let broken = if request.progress.sent() {
+        let detail = format!("no complete answer within {timeout:?}");
+        Broken { result: AttemptResult::Timeout, sent: true, detail }
+    } else {
+        let detail = format!("no connection within {timeout:?}; nothing was sent");
+        Broken { result: AttemptResult::Connect, sent: false, detail }
+    };
+    let HttpRequest { method, url, headers, body, answer, .. } = request;
+    let none = std::iter::empty();
+    let text = exchange::request(answer.mask(), method, url, none, headers, body);
+    answer.broken(broken, Exchange { request: text, ..Exchange::default() })
 }
 
 impl Api {
@@ -114,7 +114,6 @@ impl Api {
             delivery: &call.delivery,
             attempt: call.attempt,
             now: (self.now)(),
-            mask: &self.mask,
             exchange,
         };
         rules.read(&answer, context)

@@ -76,7 +76,8 @@ impl HttpTarget {
         if let Some(path) = &config.path {
             check_literal_path(path)?;
         }
-        let answer = AnswerRules::new(config, api.retry_after.clone(), retry_after_max);
+        let answer =
+            AnswerRules::new(config, api.retry_after.clone(), retry_after_max, api.mask.clone());
         Ok(Self {
             method: config.method.clone(),
             path: config.path.clone(),
@@ -90,7 +91,8 @@ impl HttpTarget {
         })
     }
 
-    /// Renders attempt number `attempt` (1 for the first) of `delivery`. No network, no clock.
+    /// Renders attempt number `attempt` (1 for the first) of `delivery`, whose event is `input`.
+    /// No network, no clock.
     ///
     /// # Errors
     /// When an expression or template fails on this event: dead `expression`, not an attempt.
@@ -98,8 +100,9 @@ impl HttpTarget {
         &self,
         delivery: &Arc<Delivery>,
         attempt: u32,
+        input: &Input,
     ) -> Result<HttpRequest, Failure> {
-        let rendering = Rendering::new(delivery, attempt);
+        let rendering = Rendering { delivery, attempt, input, variables: OnceCell::new() };
         self.render(&rendering).map_err(|problem| self.unrenderable(&problem))
     }
 
@@ -179,7 +182,7 @@ impl HttpTarget {
                 (Data::Json(bytes), Encode::Form | Encode::Text) => bytes.clone(),
             },
             Body::Expression(expression) => {
-                let output = expression.run(rendering.input(), rendering.variables());
+                let output = expression.run(rendering.input, rendering.variables());
                 output.map_err(|error| Problem::of("body", &error))?.to_json()
             }
         };
@@ -219,23 +222,15 @@ impl Problem {
     }
 }
 
-/// One event being rendered. What expressions work on is made when the first one asks.
+/// One event being rendered. Variables are made when the first expression asks.
 struct Rendering<'a> {
     delivery: &'a Arc<Delivery>,
     attempt: u32,
-    input: OnceCell<Input>,
+    input: &'a Input,
     variables: OnceCell<Variables>,
 }
 
-impl<'a> Rendering<'a> {
-    fn new(delivery: &'a Arc<Delivery>, attempt: u32) -> Self {
-        Self { delivery, attempt, input: OnceCell::new(), variables: OnceCell::new() }
-    }
-
-    fn input(&self) -> &Input {
-        self.input.get_or_init(|| Input::event(Arc::clone(&self.delivery.event)))
-    }
-
+impl Rendering<'_> {
     fn variables(&self) -> &Variables {
         self.variables.get_or_init(|| Variables {
             route: Arc::clone(&self.delivery.route),
@@ -252,7 +247,7 @@ impl<'a> Rendering<'a> {
         template: &Template,
         place: Place,
     ) -> Result<Option<String>, Problem> {
-        let rendered = template.render(self.input(), self.variables(), place);
+        let rendered = template.render(self.input, self.variables(), place);
         rendered.map_err(|error| Problem::of(key(), &error))
     }
 }

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,8 +25,7 @@ use tower::Service as _;
 use super::{
     ApiConfig, AuthConfig, BodyConfig, EgressConfig, Encode, HttpRequest, HttpTargetConfig,
     RetryOn, StatusPattern,
-    caller::{Api, Caller},
-    target::HttpTarget,
+    caller::{Api, Caller, HttpTarget},
 };
 use crate::{
     Call, Data, Delivery, DeliveryId, Event, Failure, Gate, Receipt, Request, Timestamp,
@@ -218,7 +216,7 @@ pub(crate) fn delivery() -> Arc<Delivery> {
 pub(crate) const DATA: &[u8] = br#"{ "total": 12.50,"a":1, "a":12345678901234567890 }"#;
 
 pub(crate) fn api_with(config: &ApiConfig, mask: &Mask) -> Arc<Api> {
-    Arc::new(Api::new(config, NonZeroU32::new(8).unwrap(), mask, now).unwrap())
+    Arc::new(Api::new(config, 8, mask.clone(), now).unwrap())
 }
 
 pub(crate) fn api(config: &ApiConfig) -> Arc<Api> {
@@ -229,13 +227,18 @@ pub(crate) fn target(config: &HttpTargetConfig, api: &Arc<Api>) -> HttpTarget {
     HttpTarget::new(config, Arc::clone(api), Duration::from_secs(3600)).unwrap()
 }
 
+/// Renders a first attempt.
+pub(crate) fn prepare(
+    target: &HttpTarget,
+    delivery: &Arc<Delivery>,
+) -> Result<HttpRequest, Failure> {
+    target.prepare(delivery, 1, &crate::expression::Input {})
+}
+
 /// Renders and sends one attempt.
-pub(crate) async fn attempt(
-    api: &Arc<Api>,
-    config: &HttpTargetConfig,
-) -> Result<Receipt, Failure> {
+pub(crate) async fn attempt(api: &Arc<Api>, config: &HttpTargetConfig) -> Result<Receipt, Failure> {
     let delivery = delivery();
-    let request = target(config, api).prepare(&delivery, 1).unwrap();
+    let request = prepare(&target(config, api), &delivery).unwrap();
     send(api, request, &delivery, Arc::new(Gates::default())).await
 }
 

@@ -80,10 +80,7 @@ pub(crate) fn client_config_without_authorities() -> Result<ClientConfig, TlsErr
     build(None, Arc::new(RootCertStore::empty()))
 }
 
-fn build(
-    config: Option<&TlsConfig>,
-    roots: Arc<RootCertStore>,
-) -> Result<ClientConfig, TlsError> {
+fn build(config: Option<&TlsConfig>, roots: Arc<RootCertStore>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -115,10 +112,7 @@ fn private_authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(roots))
 }
 
-fn certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let file = |source| TlsError::File { key, path: path.to_owned(), source };
     let found = CertificateDer::pem_file_iter(path)
         .map_err(file)?

@@ -103,9 +103,8 @@ impl OAuth2 {
         mask: &Mask,
         now: fn() -> Timestamp,
     ) -> Result<Self, ConfigError> {
-        let problem = |key: &str, problem: &str| {
-            Err(ConfigError::new(format!("auth.oauth2.{key}"), problem))
-        };
+        let problem =
+            |key: &str, problem: &str| Err(ConfigError::new(format!("auth.oauth2.{key}"), problem));
         if !matches!(config.token_url.scheme(), "http" | "https") {
             return problem("token_url", "must begin with https:// or http://");
         }
@@ -287,9 +286,8 @@ impl OAuth2 {
             serde_json::Value::String(text) => text.parse().ok(),
             other => other.as_f64(),
         });
-        let life = seconds
-            .filter(|seconds: &f64| *seconds > 0.0)
-            .map_or(self.lifetime, |seconds| {
+        let life =
+            seconds.filter(|seconds: &f64| *seconds > 0.0).map_or(self.lifetime, |seconds| {
                 Duration::try_from_secs_f64(seconds).unwrap_or(LIFETIME_MAX)
             });
         Ok((authorization, life.min(LIFETIME_MAX)))
@@ -316,8 +314,8 @@ fn basic_credentials(config: &OAuth2Config, mask: &Mask) -> HeaderValue {
     let pair = format!("{}:{}", encode(&config.client_id), encode(config.client_secret.expose()));
     let encoded = STANDARD.encode(pair);
     mask.add(&encoded);
-    let mut value = HeaderValue::from_str(&format!("Basic {encoded}"))
-        .expect("Base64 fits into a header");
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {encoded}")).expect("Base64 fits into a header");
     value.set_sensitive(true);
     value
 }

@@ -124,7 +124,8 @@ impl Signer {
     pub(crate) fn sign(&self, parts: &Parts<'_>, headers: &mut HeaderMap) {
         let timestamp = parts.timestamp_s.to_string();
         let mut set = |name: &HeaderName, value: &str| {
-            let value = HeaderValue::from_str(value).expect("ids, numbers, hex and Base64 are ASCII");
+            let value =
+                HeaderValue::from_str(value).expect("ids, numbers, hex and Base64 are ASCII");
             headers.insert(name, value);
         };
         match self {
@@ -269,10 +270,7 @@ mod tests {
         );
         assert_eq!(headers["webhook-id"], "msg_p5jXN8AQM9LWM0D4loKWxJek");
         assert_eq!(headers["webhook-timestamp"], "1614265330");
-        assert_eq!(
-            headers["webhook-signature"],
-            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-        );
+        assert_eq!(headers["webhook-signature"], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     /// RFC 2202 §3 test case 2 and RFC 4231 §4.3 test case 2.
@@ -297,12 +295,8 @@ mod tests {
         let mut config = config("v0:{timestamp}:{id}:{url}:{raw}");
         config.timestamp_header = Some("X-Timestamp".into());
         config.prefix = "v0=".into();
-        let parts = Parts {
-            id: "i",
-            timestamp_s: 7,
-            url: "https://x.example/a?b=%20",
-            raw: b"\xff{id}\n",
-        };
+        let parts =
+            Parts { id: "i", timestamp_s: 7, url: "https://x.example/a?b=%20", raw: b"\xff{id}\n" };
         let headers = signed(&Signer::hmac(&config).unwrap(), &parts);
         let exact: [&[u8]; 1] = [b"v0:7:i:https://x.example/a?b=%20:\xff{id}\n"];
         let expected = hex(&mac(HmacAlgorithm::Sha256, b"key", exact));

@@ -24,6 +24,7 @@ pub struct AnswerRules {
     retry_after: Option<Expression>,
     retry_after_max: Duration,
     max_response: u64,
+    mask: Mask,
 }
 
 /// An answer as it came, the body as far as it was read.
@@ -61,7 +62,6 @@ pub(super) struct Context<'a> {
     pub(super) delivery: &'a Arc<Delivery>,
     pub(super) attempt: u32,
     pub(super) now: Timestamp,
-    pub(super) mask: &'a Mask,
     pub(super) exchange: Exchange,
 }
 
@@ -75,12 +75,13 @@ enum Said {
 
 impl AnswerRules {
     /// The rules of a route to an upstream whose `retry_after` expression is given; no wait that
-    /// an answer asks for is heeded beyond `retry_after_max`.
+    /// an answer asks for is heeded beyond `retry_after_max`. Whatever is kept is masked by `mask`.
     #[must_use]
     pub fn new(
         config: &HttpTargetConfig,
         retry_after: Option<Expression>,
         retry_after_max: Duration,
+        mask: Mask,
     ) -> Self {
         let retry_on = config.retry_on.iter().flat_map(|entry| match entry {
             RetryOn::Default => RetryOn::DEFAULT.to_vec(),
@@ -93,6 +94,7 @@ impl AnswerRules {
             retry_after,
             retry_after_max,
             max_response: config.max_response,
+            mask,
         }
     }
 
@@ -100,6 +102,11 @@ impl AnswerRules {
     #[must_use]
     pub fn max_response(&self) -> usize {
         usize::try_from(self.max_response).unwrap_or(usize::MAX)
+    }
+
+    /// Every secret known.
+    pub(super) fn mask(&self) -> &Mask {
+        &self.mask
     }
 
     /// Whether nothing but status and headers decides.
@@ -144,7 +151,7 @@ impl AnswerRules {
             },
             health,
             throttle: throttled.then_some(Throttle { after }),
-            detail: context.mask.apply(&detail),
+            detail: self.mask.apply(&detail),
             exchange: context.exchange,
         })
     }

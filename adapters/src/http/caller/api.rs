@@ -1,6 +1,6 @@
 //! An upstream as the wire sees it: the one HTTP client constructor there is.
 
-use std::{net::ToSocketAddrs as _, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{net::ToSocketAddrs as _, sync::Arc, time::Duration};
 
 use http::HeaderName;
 use rustls::ClientConfig;
@@ -60,8 +60,8 @@ impl Api {
     /// Whatever in `config` cannot work, with its key.
     pub fn new(
         config: &ApiConfig,
-        concurrency: NonZeroU32,
-        mask: &Mask,
+        concurrency: usize,
+        mask: Mask,
         now: fn() -> Timestamp,
     ) -> Result<Self, ConfigError> {
         check_url("url", &config.url)?;
@@ -69,15 +69,15 @@ impl Api {
             return Err(ConfigError::new("url", "holds a fragment (`#…`), which is never sent"));
         }
         let guard = Guard::new(&config.egress);
-        let auth = Auth::new(config, &guard, mask, now)?;
+        let auth = Auth::new(config, &guard, &mask, now)?;
         let headers = route_headers("headers", &config.headers, &auth)?;
         let refused = literal_address(&config.url).and_then(|ip| guard.check(ip).err());
         let tls = client_tls(config)?;
-        let client = client(tls, guard, concurrency, config.proxy.as_ref(), mask)?;
+        let client = client(tls, guard, concurrency, config.proxy.as_ref(), &mask)?;
         let mut url = config.url.clone();
         url.set_username("").and_then(|()| url.set_password(None)).expect("an http URL has a host");
         let retry_after = config.retry_after.clone();
-        Ok(Self { url, headers, auth, retry_after, refused, client, mask: mask.clone(), now })
+        Ok(Self { url, headers, auth, retry_after, refused, client, mask, now })
     }
 }
 
@@ -136,7 +136,7 @@ fn client_tls(config: &ApiConfig) -> Result<ClientConfig, ConfigError> {
 fn client(
     tls: ClientConfig,
     guard: Guard,
-    concurrency: NonZeroU32,
+    concurrency: usize,
     proxy: Option<&Url>,
     mask: &Mask,
 ) -> Result<reqwest::Client, ConfigError> {
@@ -158,7 +158,7 @@ fn client(
         // must not come first, or its end would look like a connection to the gate.
         .connect_timeout(CONNECT_TIMEOUT + Duration::from_secs(1))
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(usize::try_from(concurrency.get()).unwrap_or(usize::MAX))
+        .pool_max_idle_per_host(concurrency)
         .tcp_nodelay(true)
         .tcp_keepalive(TCP_KEEPALIVE)
         .tcp_keepalive_interval(TCP_KEEPALIVE)

@@ -30,9 +30,9 @@ fn of_value(value: &str, headers: &HeaderMap, now: Timestamp) -> Option<Duration
     }
     let at = httpdate::parse_http_date(value).ok()?;
     let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
-    let base = date.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(|| {
-        UNIX_EPOCH + Duration::from_millis(u64::try_from(now.0).unwrap_or(0))
-    });
+    let base = date
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or_else(|| UNIX_EPOCH + Duration::from_millis(u64::try_from(now.0).unwrap_or(0)));
     at.duration_since(base).ok().filter(|wait| !wait.is_zero())
 }
 

@@ -12,10 +12,10 @@ use crate::{
         BasicConfig, RetryOn, StandardWebhooksConfig, StatusPattern,
         testing::{
             DATA, Gates, Seen, Server, answer, api, api_config, api_with, attempt, delivery,
-            reset, send, target, target_config, write,
+            prepare, reset, send, target, target_config, write,
         },
     },
-    secret::Secret,
+    secret::{Mask, Secret},
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -112,13 +112,13 @@ async fn a_server_that_never_answers_is_an_ambiguous_timeout() {
     .await;
     let api = api(&api_config(&server.url()));
     let delivery = delivery();
-    let request = target(&target_config(), &api).prepare(&delivery, 1).unwrap();
+    let request = prepare(&target(&target_config(), &api), &delivery).unwrap();
     let gate = Arc::new(Gates::default());
     tokio::select! {
         _ = send(&api, request.clone(), &delivery, gate) => panic!("no answer can come"),
         seen = request_seen.recv() => drop(seen.unwrap()),
     }
-    let failure = request.timed_out(Duration::from_secs(10), &Mask::default());
+    let failure = timed_out(&request, Duration::from_secs(10));
     assert_eq!(gist(&failure), (AttemptResult::Timeout, RETRY, Health::Bad));
     assert_eq!(failure.to_string(), "timeout: no complete answer within 10s");
     assert!(failure.exchange.request.starts_with("POST /\n"));
@@ -143,12 +143,12 @@ async fn a_request_that_found_no_connection_in_time_was_not_sent() {
     let delivery = delivery();
     let mut rules = target_config();
     rules.retry_on = vec![RetryOn::Connect];
-    let request = target(&rules, &api).prepare(&delivery, 1).unwrap();
+    let request = prepare(&target(&rules, &api), &delivery).unwrap();
     tokio::select! {
         _ = send(&api, request.clone(), &delivery, Arc::new(Gates::default())) => panic!("stalls"),
         _ = handshaking.recv() => {}
     }
-    let failure = request.timed_out(Duration::from_secs(1), &Mask::default());
+    let failure = timed_out(&request, Duration::from_secs(1));
     assert_eq!(gist(&failure), (AttemptResult::Connect, RETRY, Health::Bad));
 }
 
@@ -258,7 +258,11 @@ async fn an_overloaded_upstream_is_left_alone_for_as_long_as_it_asks() {
     let day = "retry-after: 86400\r\n";
     let cases = [
         ("429 Too Many Requests", "retry-after: 120\r\n", Some(120)),
-        ("429 Too Many Requests", "retry-after: 5\r\nretry-after: x\r\nretry-after: 9\r\n", Some(9)),
+        (
+            "429 Too Many Requests",
+            "retry-after: 5\r\nretry-after: x\r\nretry-after: 9\r\n",
+            Some(9),
+        ),
         ("429 Too Many Requests", day, Some(3600)),
         ("429 Too Many Requests", "retry-after: 1e30\r\n", Some(3600)),
         ("429 Too Many Requests", "retry-after: -1\r\n", None),
@@ -439,10 +443,9 @@ async fn a_body_refused_while_it_is_sent_is_refused() {
     .await;
     let api = api(&api_config(&server.url()));
     let body = Bytes::from(vec![b'x'; 32 << 20]);
-    let delivery = crate::http::testing::delivery_of(crate::http::testing::event(
-        crate::Data::Binary(body),
-    ));
-    let request = target(&target_config(), &api).prepare(&delivery, 1).unwrap();
+    let delivery =
+        crate::http::testing::delivery_of(crate::http::testing::event(crate::Data::Binary(body)));
+    let request = prepare(&target(&target_config(), &api), &delivery).unwrap();
     let failure = send(&api, request, &delivery, Arc::new(Gates::default())).await.unwrap_err();
     assert_eq!(gist(&failure), (AttemptResult::ClientError, REJECTED, Health::Good));
     assert!(failure.exchange.request.len() <= exchange::KEPT);
@@ -595,7 +598,7 @@ async fn a_large_body_goes_out_whole_and_with_its_length() {
     let delivery = crate::http::testing::delivery_of(crate::http::testing::event(
         crate::Data::Binary(bytes.clone().into()),
     ));
-    let request = target(&target_config(), &api).prepare(&delivery, 1).unwrap();
+    let request = prepare(&target(&target_config(), &api), &delivery).unwrap();
     let gate = Arc::new(Gates::default());
     let receipt = send(&api, request, &delivery, Arc::clone(&gate) as _).await.unwrap();
     let seen = seen.recv().await.unwrap();

@@ -45,7 +45,11 @@ impl Authority {
         let path = |name| self.folder.path().join(name);
         std::fs::write(path("client.pem"), cert.pem()).unwrap();
         std::fs::write(path("client.key"), key.serialize_pem()).unwrap();
-        TlsConfig { cert: Some(path("client.pem")), key: Some(path("client.key")), ..self.trusted() }
+        TlsConfig {
+            cert: Some(path("client.pem")),
+            key: Some(path("client.key")),
+            ..self.trusted()
+        }
     }
 
     fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {

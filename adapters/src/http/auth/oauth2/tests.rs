@@ -17,8 +17,8 @@ use crate::{
     http::{
         caller::Api,
         testing::{
-            Gates, Seen, Server, answer, api_config, api_with, delivery, now, send, target,
-            target_config, write,
+            Gates, Seen, Server, answer, api_config, api_with, delivery, now, prepare, send,
+            target, target_config, write,
         },
     },
     secret::Secret,
@@ -56,9 +56,8 @@ impl Endpoint {
     fn granting(expires_in: &str) -> Self {
         let answers = (1..=9).map(|number| {
             let token = format!("token-number-{number}");
-            let body = format!(
-                r#"{{"access_token": "{token}", "token_type": "Bearer"{expires_in}}}"#
-            );
+            let body =
+                format!(r#"{{"access_token": "{token}", "token_type": "Bearer"{expires_in}}}"#);
             ("200 OK", "", body)
         });
         let endpoint = Self::new(&answers.collect::<Vec<_>>());
@@ -119,7 +118,7 @@ fn api_of(server: &Server, oauth2: OAuth2Config, mask: &Mask) -> Arc<Api> {
 
 async fn call(api: &Arc<Api>, gate: &Arc<Gates>) -> Result<Receipt, Failure> {
     let delivery = delivery();
-    let request = target(&target_config(), api).prepare(&delivery, 1).unwrap();
+    let request = prepare(&target(&target_config(), api), &delivery).unwrap();
     send(api, request, &delivery, Arc::clone(gate) as _).await
 }
 

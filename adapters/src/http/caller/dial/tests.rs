@@ -7,7 +7,10 @@ use tokio::{
 
 use super::*;
 use crate::http::{
-    testing::{Gates, Seen, Server, answer, api, api_config, delivery, target, target_config, write},
+    testing::{
+        Gates, Seen, Server, answer, api, api_config, delivery, prepare, target, target_config,
+        write,
+    },
     tls::tests::Authority,
 };
 
@@ -94,7 +97,7 @@ fn spawn(
     let api = Arc::clone(api);
     tokio::spawn(async move {
         let delivery = delivery();
-        let request = target(&target_config(), &api).prepare(&delivery, 1).unwrap();
+        let request = prepare(&target(&target_config(), &api), &delivery).unwrap();
         crate::http::testing::send(&api, request, &delivery, gate).await
     })
 }
