@@ -133,6 +133,8 @@ pub struct Delivery {
     pub key: Option<Arc<str>>,
     /// When we said yes.
     pub accepted_at: Timestamp,
+    /// When it was due for the attempt it is held for.
+    pub due_at: Timestamp,
     /// Attempts so far that count against `retry.attempts`.
     pub attempts: u32,
     /// All attempts so far, for numbering them.
@@ -222,6 +224,23 @@ pub enum AttemptResult {
 }
 
 impl AttemptResult {
+    /// Every result.
+    pub const ALL: [Self; 13] = [
+        Self::Success,
+        Self::Redirect,
+        Self::ClientError,
+        Self::ServerError,
+        Self::Auth,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Protocol,
+        Self::RefusedAddress,
+        Self::Oversize,
+    ];
+
     /// The word in metrics, attempts and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -354,4 +373,20 @@ pub enum Verdict {
 pub struct Throttle {
     /// For how long, already capped; `None` when it did not say (then 1 s doubling to 1 min).
     pub after: Option<Duration>,
+}
+
+impl Failure {
+    /// An expression or template of the configuration failed on this event, named by its key.
+    /// Nothing was sent; trying again would fail again.
+    #[must_use]
+    pub fn expression(key: &str, failed: &expression::ExpressionError) -> Self {
+        Self {
+            result: None,
+            verdict: Verdict::Dead(DeadReason::Expression),
+            health: Health::Silent,
+            throttle: None,
+            detail: format!("{key}: {failed}"),
+            exchange: Exchange::default(),
+        }
+    }
 }

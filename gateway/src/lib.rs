@@ -7,3 +7,10 @@
 
 pub mod config;
 pub mod queue;
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod delivery;
+pub mod mock;
+pub mod protect;
+pub mod telemetry;

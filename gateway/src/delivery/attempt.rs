@@ -1,0 +1,159 @@
+//! One attempt: call, report, settle. Runs as a task of its own, owned by the loop.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use tidegate_adapters::{
+    AttemptResult, Call, Delivery, Exchange, Failure, Health, Receipt, Timestamp, Verdict,
+};
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+use super::{
+    Clock, Finished, Route,
+    schedule::{self, Moment},
+};
+use crate::{
+    protect::{Permit, Reported},
+    queue::{AttemptRecord, Outcome, Queue, QueueError, Settlement},
+    telemetry::{Ending, Metrics},
+};
+
+/// What an attempt needs.
+pub(super) struct Attempt {
+    pub(super) route: Arc<Route>,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+}
+
+impl Attempt {
+    /// Makes the call and settles what came of it.
+    pub(super) async fn make(self, call: Call, permit: Permit) -> Finished {
+        let number = call.attempt;
+        let began_at = (self.clock)();
+        let began = Instant::now();
+        let service = self.route.service.clone();
+        let answer = AssertUnwindSafe(service.oneshot(call))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(panicked()));
+        let took = began.elapsed();
+        let reported = permit.report(self.delivery.id, &answer, || self.waiting());
+        let (result, outcome, detail, exchange) = self.judge(answer, &reported, began_at);
+        let attempt = result.map(|result| {
+            self.metrics.attempt(&self.route.name, self.route.upstream.name(), result, took);
+            AttemptRecord { number, at: began_at, duration: took, result, detail, exchange }
+        });
+        let settlement =
+            Settlement { delivery: Arc::clone(&self.delivery), outcome, attempt };
+        let finished = self.settle(settlement).await;
+        drop(reported.unsettled);
+        finished
+    }
+
+    /// Settles a delivery whose call could not even be rendered.
+    pub(super) async fn fail(self, failure: Failure) -> Finished {
+        let now = (self.clock)();
+        let outcome = self.after(&failure, now, now, false);
+        let settlement =
+            Settlement { delivery: Arc::clone(&self.delivery), outcome, attempt: None };
+        self.settle(settlement).await
+    }
+
+    /// Commits `settlement`. If the store fails, the delivery is still pending there.
+    pub(super) async fn settle(self, settlement: Settlement) -> Finished {
+        let id = self.delivery.id;
+        let outcome = settlement.outcome.clone();
+        match self.queue.settle(settlement).await {
+            Ok(()) => self.ended(&outcome),
+            Err(QueueError::Closed) => {}
+            Err(error) => {
+                tracing::error!(route = %self.route.name, delivery = %id, %error, "cannot settle");
+                // Still pending in the store: let the loop find it there again.
+                self.queue.unclaim(id);
+                self.queue.feed(&self.route.name).fall_behind();
+            }
+        }
+        let again_at = match outcome {
+            Outcome::Retry { at, .. } => Some(at),
+            Outcome::Delivered | Outcome::Dead { .. } => None,
+        };
+        Finished { id, again_at }
+    }
+
+    fn judge(
+        &self,
+        answer: Result<Receipt, Failure>,
+        reported: &Reported,
+        began_at: Timestamp,
+    ) -> (Option<AttemptResult>, Outcome, String, Exchange) {
+        match answer {
+            Ok(receipt) => {
+                (Some(receipt.result), Outcome::Delivered, String::new(), receipt.exchange)
+            }
+            Err(failure) => {
+                tracing::debug!(
+                    route = %self.route.name,
+                    upstream = %self.route.upstream.name(),
+                    delivery = %self.delivery.id,
+                    event = %self.delivery.event.id,
+                    %failure,
+                    "attempt failed"
+                );
+                let now = (self.clock)();
+                let outcome = self.after(&failure, began_at, now, reported.probe);
+                (failure.result, outcome, failure.detail, failure.exchange)
+            }
+        }
+    }
+
+    fn after(&self, failure: &Failure, began: Timestamp, now: Timestamp, probe: bool) -> Outcome {
+        let first_attempt_at = self.delivery.first_attempt_at.unwrap_or(began);
+        let moment = Moment { now, first_attempt_at, probe, chance: fastrand::f64() };
+        schedule::after_failure(&self.route.retry, &self.delivery, failure, moment)
+    }
+
+    fn ended(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Delivered => {
+                let lag = (self.clock)().since(self.delivery.accepted_at);
+                self.metrics.ended(&self.route.name, Ending::Delivered);
+                self.metrics.lag(&self.route.name, lag);
+            }
+            Outcome::Dead { reason, detail } => {
+                tracing::warn!(
+                    route = %self.route.name,
+                    upstream = %self.route.upstream.name(),
+                    delivery = %self.delivery.id,
+                    event = %self.delivery.event.id,
+                    reason = reason.as_str(),
+                    detail,
+                    "delivery is dead"
+                );
+                self.metrics.ended(&self.route.name, Ending::Dead(*reason));
+            }
+            Outcome::Retry { .. } => {}
+        }
+    }
+
+    /// How many deliveries wait for this upstream, on all routes that call it.
+    fn waiting(&self) -> u64 {
+        let routes = self.queue.routes();
+        let ours = routes.iter().filter(|status| self.route.peers.contains(&status.name));
+        ours.map(|status| status.counts.pending).sum()
+    }
+}
+
+/// A panic in a leaf is our fault, not the event's: it is tried again, and the process goes on.
+pub(super) fn panicked() -> Failure {
+    Failure {
+        result: Some(AttemptResult::Protocol),
+        verdict: Verdict::Retry { after: None },
+        health: Health::Silent,
+        throttle: None,
+        detail: "the attempt panicked; this is a defect of Tidegate, see the log".to_owned(),
+        exchange: Exchange::default(),
+    }
+}

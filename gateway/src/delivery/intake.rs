@@ -1,0 +1,157 @@
+//! The yes: from an arrival to a durable delivery.
+//!
+//! What depends on the configuration and must not change later is decided here, once: whether the
+//! route wants the event (`when`) and which others it must not overtake (`order_by`). An event
+//! whose filter or key cannot be told is kept as dead; it would fail again each time.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tidegate_adapters::{
+    Accepted, Arrival, DeadReason, Event, Intake, Refused,
+    expression::{Expression, ExpressionError, Input, Variables},
+};
+
+use super::Activity;
+use crate::{
+    queue::{Append, AppendError, Content, Queue},
+    telemetry::{Ending, Metrics, RejectReason},
+};
+
+/// The intake of one route.
+pub struct RouteIntake {
+    route: Arc<str>,
+    queue: Arc<dyn Queue>,
+    when: Option<Expression>,
+    order_by: Option<Expression>,
+    dedupe: bool,
+    variables: Variables,
+    activity: Arc<Activity>,
+    metrics: Metrics,
+}
+
+impl RouteIntake {
+    /// The intake of `route`; `dedupe` is whether its source guards against repeats at all.
+    #[must_use]
+    pub fn new(
+        route: Arc<str>,
+        when: Option<Expression>,
+        order_by: Option<Expression>,
+        dedupe: bool,
+        queue: Arc<dyn Queue>,
+        activity: Arc<Activity>,
+        metrics: Metrics,
+    ) -> Self {
+        let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
+        Self { route, queue, when, order_by, dedupe, variables, activity, metrics }
+    }
+
+    fn append(&self, arrival: Arrival) -> Append {
+        let own_id = arrival.own_id;
+        let (content, key) = match arrival.event {
+            Ok(event) => self.judge(Arc::new(event)),
+            Err(invalid) => (Content::Invalid(invalid), None),
+        };
+        Append { content, key, dedupe: self.dedupe && own_id }
+    }
+
+    fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
+        let input = Input::event(Arc::clone(&event));
+        match self.wanted(&input).and_then(|wanted| Ok((wanted, self.key(&input)?))) {
+            Ok((true, key)) => (Content::Pending(event), key),
+            Ok((false, _)) => (Content::Filtered(event), None),
+            Err(failed) => (Content::Dead(event, DeadReason::Expression, failed.message), None),
+        }
+    }
+
+    fn wanted(&self, input: &Input) -> Result<bool, ExpressionError> {
+        let Some(when) = &self.when else { return Ok(true) };
+        Ok(when.run(input, &self.variables).map_err(|failed| named("when", failed))?.is_true())
+    }
+
+    /// The order key as text: a string as it is, anything else as its JSON.
+    fn key(&self, input: &Input) -> Result<Option<Arc<str>>, ExpressionError> {
+        let Some(order_by) = &self.order_by else { return Ok(None) };
+        let key =
+            order_by.run(input, &self.variables).map_err(|failed| named("order_by", failed))?;
+        if key.is_null() {
+            return Ok(None);
+        }
+        let text = match key.to_value() {
+            serde_json::Value::String(text) => text,
+            _ => String::from_utf8_lossy(&key.to_json()).into_owned(),
+        };
+        Ok(Some(text.into()))
+    }
+}
+
+impl Intake for RouteIntake {
+    fn accept(&self, batch: Vec<Arrival>) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
+        let appends: Vec<Append> = batch.into_iter().map(|arrival| self.append(arrival)).collect();
+        let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
+        let committed = self.queue.append(&self.route, appends);
+        let (route, metrics) = (Arc::clone(&self.route), self.metrics.clone());
+        Box::pin(async move {
+            match committed.await {
+                Ok(accepted) => {
+                    count(&metrics, &route, &accepted, &reasons);
+                    Ok(accepted)
+                }
+                Err(AppendError::Full(_)) => {
+                    metrics.rejected(&route, RejectReason::QueueFull, reasons.len() as u64);
+                    Err(Refused::Full)
+                }
+                Err(AppendError::Closed) => {
+                    metrics.rejected(&route, RejectReason::Closed, reasons.len() as u64);
+                    Err(Refused::Closed)
+                }
+            }
+        })
+    }
+
+    fn room(&self) -> BoxFuture<'static, ()> {
+        self.queue.room(&self.route)
+    }
+
+    fn connected(&self, up: bool) {
+        self.activity.set_source_up(up);
+        self.queue.connected(&self.route, up);
+    }
+}
+
+fn named(key: &str, mut failed: ExpressionError) -> ExpressionError {
+    failed.message = format!("{key}: {}", failed.message);
+    failed
+}
+
+/// Why it would be dead, if the queue says that it is.
+fn dead_reason(append: &Append) -> DeadReason {
+    match &append.content {
+        Content::Dead(_, reason, _) => *reason,
+        Content::Pending(_) | Content::Filtered(_) | Content::Invalid(_) => DeadReason::Invalid,
+    }
+}
+
+fn count(metrics: &Metrics, route: &str, accepted: &[Accepted], reasons: &[DeadReason]) {
+    let (mut taken, mut repeats) = (0, 0);
+    for (accepted, reason) in accepted.iter().zip(reasons) {
+        match accepted {
+            Accepted::Duplicate(_) => repeats += 1,
+            Accepted::Pending(_) => taken += 1,
+            Accepted::Filtered => {
+                taken += 1;
+                metrics.ended(route, Ending::Filtered);
+            }
+            Accepted::Dead(_) => {
+                taken += 1;
+                metrics.ended(route, Ending::Dead(*reason));
+            }
+        }
+    }
+    if taken > 0 {
+        metrics.accepted(route, taken);
+    }
+    if repeats > 0 {
+        metrics.duplicate(route, repeats);
+    }
+}

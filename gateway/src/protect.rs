@@ -1,0 +1,506 @@
+//! Admission: what stands between a rendered call and the wire.
+//!
+//! | step | why there |
+//! |---|---|
+//! | [`breaker`] | open means wait; half-open is one permit, taken by due time |
+//! | [`concurrency`] | permit before token, or tokens are spent and then sent in a burst |
+//! | [`rate_limit`] | one token an attempt, from each limit that counts it |
+//! | [`timeout`] | covers the wire, not the waiting |
+//!
+//! All or nothing: what waits holds no permit, no token and no claim; it is still pending.
+
+pub mod breaker;
+pub mod concurrency;
+pub mod rate_limit;
+pub mod timeout;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tidegate_adapters::{
+    AttemptResult, Call, DeliveryId, Failure, Gate, Health, Receipt, Timestamp,
+};
+use tokio::{sync::Notify, time::Instant};
+use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
+
+use crate::{config::UpstreamConfig, telemetry::Metrics};
+use breaker::{Asked, Breaker, Change, Ticket};
+use concurrency::{CallPermit, Concurrency, UnsettledPermit};
+use rate_limit::{Keys, RateLimits, Taken};
+
+/// A rate-limit token older than this when the request is about to leave is void. With
+/// [`rate_limit::LATE_MAX`] it makes up the 50 ms of contract §2.5.
+pub const STALE_AFTER: Duration = Duration::from_millis(40);
+
+/// Quiet asked for without a time: 1 s, doubling up to this while it lasts.
+const QUIET_MAX: Duration = Duration::from_secs(60);
+
+/// What a target is to the loop: a call in, a receipt or a failure out.
+pub type Target = BoxCloneSyncService<Call, Receipt, Failure>;
+
+/// One third-party API and the protections that all routes calling it share.
+#[derive(Debug)]
+pub struct Upstream {
+    name: Arc<str>,
+    url: String,
+    breaker: Option<Mutex<Breaker>>,
+    concurrency: Concurrency,
+    limits: RateLimits,
+    quiet: Mutex<Quiet>,
+    /// One at a time waits for the limits of the whole upstream: first come, first served.
+    turnstile: tokio::sync::Mutex<()>,
+    /// The breaker closed, or its probe was given back: all who wait ask again.
+    changed: Notify,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+struct Quiet {
+    until: Option<Instant>,
+    streak: u32,
+}
+
+/// What [`Upstream::admit`] answers.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may go now.
+    Go(Permit),
+    /// Only its key is limited, until then. Others of the route may go.
+    Later(Instant),
+}
+
+/// Permission for one attempt. Dropped without a report, it is as if it had never been asked for,
+/// except that the rate-limit token is spent.
+#[derive(Debug)]
+pub struct Permit {
+    upstream: Arc<Upstream>,
+    ticket: Option<Ticket>,
+    keys: Arc<Keys>,
+    gate: Arc<TokenGate>,
+    _call: CallPermit,
+    unsettled: Option<UnsettledPermit>,
+}
+
+/// What the loop needs to know of a reported attempt.
+#[derive(Debug)]
+pub struct Reported {
+    /// Whether it was the probe of a half-open breaker.
+    pub probe: bool,
+    /// To be held until the settlement is committed.
+    pub unsettled: Option<UnsettledPermit>,
+}
+
+impl Upstream {
+    /// The protections of `config`, all at rest.
+    #[must_use]
+    pub fn new(name: Arc<str>, config: &UpstreamConfig, metrics: Metrics, now: Instant) -> Self {
+        Self {
+            name,
+            url: display_url(&config.api.url),
+            breaker: config.breaker.clone().map(|config| Mutex::new(Breaker::new(config))),
+            concurrency: Concurrency::new(config.concurrency),
+            limits: RateLimits::new(&config.rate_limit, now),
+            quiet: Mutex::default(),
+            turnstile: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Waits until a call with these `keys` may go, in the order of the table above. `since` is
+    /// when the call began to wait. Dropping the future gives everything back.
+    pub async fn admit(self: &Arc<Self>, keys: &Arc<Keys>, since: Instant) -> Admission {
+        loop {
+            // A look ahead, so that a limited key neither takes a permit nor waits for one.
+            if let Some(at) = self.limits.key_wait(keys, Instant::now()) {
+                return Admission::Later(at);
+            }
+            self.flowing().await;
+            let (call, unsettled) = self.concurrency.acquire().await;
+            if self.wait(Instant::now()).is_some() {
+                continue;
+            }
+            match self.take_token(keys, since).await {
+                Token::Taken => {}
+                Token::Later(at) => return Admission::Later(at),
+                Token::NotFlowing => continue,
+            }
+            // Last, since it may start the probe: nothing may wait between it and the call.
+            let Some(ticket) = self.ask_breaker() else { continue };
+            let gate = Arc::new(TokenGate::new(Arc::clone(self), Arc::clone(keys)));
+            return Admission::Go(Permit {
+                upstream: Arc::clone(self),
+                ticket,
+                keys: Arc::clone(keys),
+                gate,
+                _call: call,
+                unsettled: Some(unsettled),
+            });
+        }
+    }
+
+    /// Whether there is a reason why an admission would wait now: what stands still for a reason
+    /// is no fault.
+    #[must_use]
+    pub fn would_wait(&self, now: Instant) -> bool {
+        self.wait(now).is_some()
+            || self.concurrency.is_full()
+            || self.limits.status(now).iter().any(|limit| limit.used > 0.0)
+    }
+
+    /// As an operator sees it.
+    #[must_use]
+    pub fn status(&self, now: Instant, wall: Timestamp) -> UpstreamStatus {
+        let at = |moment: Instant| wall.after(moment.saturating_duration_since(now));
+        let quiet_until = self.quiet.lock().until.filter(|until| *until > now);
+        UpstreamStatus {
+            name: Arc::clone(&self.name),
+            url: self.url.clone(),
+            breaker: self.breaker.as_ref().map(|breaker| breaker.lock().status(at)),
+            concurrency: self.concurrency.limit(),
+            in_flight: self.concurrency.in_flight(),
+            limits: self.limits.status(now),
+            paused_until: quiet_until.map(at),
+        }
+    }
+
+    /// Waits until neither the breaker nor asked-for quiet holds calls back.
+    async fn flowing(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, or a change in between would be missed.
+            changed.as_mut().enable();
+            match self.wait(Instant::now()) {
+                None => return,
+                Some(Wait::Until(at)) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = changed => {}
+                },
+                Some(Wait::ForProbe) => changed.await,
+            }
+        }
+    }
+
+    /// Why calls are held back now; a look that changes nothing.
+    fn wait(&self, now: Instant) -> Option<Wait> {
+        if let Some(until) = self.quiet.lock().until
+            && until > now
+        {
+            return Some(Wait::Until(until));
+        }
+        let breaker = self.breaker.as_ref()?.lock();
+        if breaker.would_go(now) {
+            return None;
+        }
+        Some(breaker.reopens_at().map_or(Wait::ForProbe, Wait::Until))
+    }
+
+    /// `None`: it may not go after all.
+    fn ask_breaker(&self) -> Option<Option<Ticket>> {
+        let Some(breaker) = &self.breaker else { return Some(None) };
+        match breaker.lock().ask(Instant::now()) {
+            Asked::Go(ticket) => Some(Some(ticket)),
+            Asked::WaitUntil(_) | Asked::WaitForProbe => None,
+        }
+    }
+
+    /// Takes a token of each limit, waiting in turn for those of the whole upstream.
+    async fn take_token(&self, keys: &Keys, since: Instant) -> Token {
+        if self.limits.is_unlimited() {
+            return Token::Taken;
+        }
+        let asked = Instant::now();
+        let _turn = self.turnstile.lock().await;
+        loop {
+            let now = Instant::now();
+            if self.wait(now).is_some() {
+                return Token::NotFlowing;
+            }
+            match self.limits.take(keys, since, now) {
+                Taken::Now => break,
+                Taken::Key(at) => return Token::Later(at),
+                Taken::Upstream(at) => tokio::time::sleep_until(at).await,
+            }
+        }
+        self.metrics.rate_limit_wait(&self.name, asked.elapsed());
+        Token::Taken
+    }
+
+    /// A token for a request that is already admitted: waits for keys too, and for quiet.
+    async fn take_another_token(&self, keys: &Keys) {
+        let since = Instant::now();
+        loop {
+            let _turn = self.turnstile.lock().await;
+            match self.limits.take(keys, since, Instant::now()) {
+                Taken::Now => return,
+                Taken::Upstream(at) => tokio::time::sleep_until(at).await,
+                Taken::Key(at) => {
+                    drop(_turn);
+                    tokio::time::sleep_until(at).await;
+                }
+            }
+        }
+    }
+
+    /// The upstream asked for quiet. Of many calls under way that all hear it, one counts.
+    fn hush(&self, keys: &Keys, asked: Option<Duration>, now: Instant) {
+        if self.limits.quiet(keys, asked, now) {
+            return;
+        }
+        let mut quiet = self.quiet.lock();
+        let already = quiet.until.is_some_and(|until| until > now);
+        if already && asked.is_none() {
+            return;
+        }
+        let pause = quiet_for(asked, quiet.streak);
+        if !already {
+            quiet.streak = quiet.streak.saturating_add(1);
+            tracing::warn!(upstream = %self.name, pause = ?pause, "upstream asked for quiet");
+        }
+        quiet.until = quiet.until.max(Some(now + pause));
+    }
+
+    fn changed_to(&self, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Opened(pause) => {
+                tracing::warn!(upstream = %self.name, pause = ?pause, "breaker opened");
+            }
+            Change::Closed => tracing::info!(upstream = %self.name, "breaker closed"),
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+impl Permit {
+    /// Asked by the leaf right before bytes leave.
+    #[must_use]
+    pub fn gate(&self) -> Arc<dyn Gate> {
+        Arc::clone(&self.gate) as Arc<dyn Gate>
+    }
+
+    /// Reports how the call went, and ends its place among the calls under way. `waiting` tells
+    /// how many deliveries wait for this upstream.
+    pub fn report(
+        mut self,
+        delivery: DeliveryId,
+        answer: &Result<Receipt, Failure>,
+        waiting: impl FnOnce() -> u64,
+    ) -> Reported {
+        let now = Instant::now();
+        let throttle = answer.as_ref().err().and_then(|failure| failure.throttle);
+        match throttle {
+            Some(throttle) => self.upstream.hush(&self.keys, throttle.after, now),
+            None => {
+                self.upstream.quiet.lock().streak = 0;
+                self.upstream.limits.answered(&self.keys);
+            }
+        }
+        let ticket = self.ticket.take();
+        if let (Some(ticket), Some(breaker)) = (ticket, &self.upstream.breaker) {
+            let reached = !matches!(answer, Err(failure) if failure.result.is_none());
+            let change = match reached {
+                true => {
+                    let health = health_for_breaker(ticket, answer);
+                    breaker.lock().record(ticket, delivery, health, waiting, now)
+                }
+                false => {
+                    breaker.lock().give_back(ticket, now);
+                    Change::None
+                }
+            };
+            if ticket.is_probe() || change != Change::None {
+                self.upstream.changed_to(change);
+            }
+        }
+        Reported {
+            probe: ticket.is_some_and(Ticket::is_probe),
+            unsettled: self.unsettled.take(),
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let (Some(ticket), Some(breaker)) = (self.ticket.take(), &self.upstream.breaker) {
+            breaker.lock().give_back(ticket, Instant::now());
+            self.upstream.changed.notify_waiters();
+        }
+    }
+}
+
+/// Wraps `leaf` in what covers the wire. Inside out: the leaf knows the protocol; the timeout
+/// ends an attempt that the leaf would wait on for ever. Everything else is admission, above.
+pub fn stack<S>(leaf: S, timeout: Duration) -> Target
+where
+    S: Service<Call, Response = Receipt, Error = Failure> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    BoxCloneSyncService::new(
+        ServiceBuilder::new()
+            // Outside the leaf: covers connect, send and the answer's body alike.
+            .layer(timeout::TimeoutLayer::new(timeout))
+            .service(leaf),
+    )
+}
+
+/// A throttled answer is silent for a closed breaker, but it is an answer: a 429 shows a half-open
+/// one that the upstream lives (contract §4: any complete answer other than 5xx, 401 and 407).
+fn health_for_breaker(ticket: Ticket, answer: &Result<Receipt, Failure>) -> Health {
+    match answer {
+        Ok(receipt) => receipt.health,
+        Err(failure) if ticket.is_probe() && failure.throttle.is_some() => match failure.result {
+            Some(AttemptResult::ServerError) => Health::Bad,
+            _ => Health::Good,
+        },
+        Err(failure) => failure.health,
+    }
+}
+
+/// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts.
+fn quiet_for(asked: Option<Duration>, streak: u32) -> Duration {
+    asked.unwrap_or_else(|| Duration::from_secs(1).saturating_mul(1 << streak.min(6)).min(QUIET_MAX))
+}
+
+/// The address as shown to operators: without the user part, which is a secret.
+fn display_url(url: &url::Url) -> String {
+    let mut url = url.clone();
+    // Fails only for URLs that cannot have a user part.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+enum Wait {
+    Until(Instant),
+    ForProbe,
+}
+
+enum Token {
+    Taken,
+    Later(Instant),
+    NotFlowing,
+}
+
+/// The way from the leaf back to the limits; see [`Gate`].
+struct TokenGate {
+    upstream: Arc<Upstream>,
+    keys: Arc<Keys>,
+    token: Mutex<TokenState>,
+}
+
+struct TokenState {
+    taken_at: Instant,
+    waited: Duration,
+    waiting_since: Option<Instant>,
+}
+
+impl TokenGate {
+    fn new(upstream: Arc<Upstream>, keys: Arc<Keys>) -> Self {
+        let token =
+            TokenState { taken_at: Instant::now(), waited: Duration::ZERO, waiting_since: None };
+        Self { upstream, keys, token: Mutex::new(token) }
+    }
+
+    async fn take(&self) {
+        self.token.lock().waiting_since = Some(Instant::now());
+        self.upstream.take_another_token(&self.keys).await;
+        let now = Instant::now();
+        let mut token = self.token.lock();
+        let since = token.waiting_since.take().unwrap_or(now);
+        token.waited += now - since;
+        token.taken_at = now;
+    }
+}
+
+impl Gate for TokenGate {
+    fn pass(&self) -> BoxFuture<'_, ()> {
+        let stale = self.token.lock().taken_at.elapsed() > STALE_AFTER;
+        if self.upstream.limits.is_unlimited() || !stale {
+            return Box::pin(std::future::ready(()));
+        }
+        Box::pin(self.take())
+    }
+
+    fn pass_again(&self) -> BoxFuture<'_, ()> {
+        if self.upstream.limits.is_unlimited() {
+            return Box::pin(std::future::ready(()));
+        }
+        Box::pin(self.take())
+    }
+
+    fn waited(&self) -> Duration {
+        let token = self.token.lock();
+        token.waited + token.waiting_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+impl std::fmt::Debug for TokenGate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenGate").field("upstream", &self.upstream.name).finish_non_exhaustive()
+    }
+}
+
+/// One upstream as an operator sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its address, user part masked.
+    pub url: String,
+    /// The breaker; `None` when it is off.
+    pub breaker: Option<BreakerStatus>,
+    /// Attempts at once, at most.
+    pub concurrency: u32,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Its rate limits, in the order of the configuration.
+    pub limits: Vec<LimitStatus>,
+    /// Until when the upstream asked for quiet.
+    pub paused_until: Option<Timestamp>,
+}
+
+/// A breaker's state, in the electrical sense: closed = flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// Where it stands.
+    pub state: BreakerState,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When the next probe may go, if open.
+    pub probe_at: Option<Timestamp>,
+}
+
+/// `tidegate_breaker_state`: 0 closed, 1 half-open, 2 open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Calls flow.
+    Closed,
+    /// One probe is under way.
+    HalfOpen,
+    /// Calls wait in the queue.
+    Open,
+}
+
+/// A rate limit and how much of it is in use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitStatus {
+    /// Requests per period.
+    pub limit: u32,
+    /// The period in milliseconds.
+    pub period_ms: u64,
+    /// Requests at once.
+    pub burst: u32,
+    /// Whether it is one limit per key, and how many keys are known now.
+    pub keys: Option<usize>,
+    /// Share of the allowance used over the last period, 0 to 1; of the busiest key if keyed.
+    pub used: f64,
+}
