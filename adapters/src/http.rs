@@ -9,6 +9,8 @@ pub mod tls;
 pub use self::caller::Api;
 
 #[cfg(test)]
+mod expressions;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -205,6 +205,7 @@ pub(crate) fn delivery_of(event: Event) -> Arc<Delivery> {
         attempts: 0,
         tries: 0,
         first_attempt_at: None,
+        due_at: now(),
     })
 }
 
