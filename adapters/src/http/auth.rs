@@ -1,5 +1,6 @@
 //! Outbound credentials: what an upstream's `auth:` adds to each request at sending time.
 
+pub mod config;
 pub(crate) mod oauth2;
 pub(crate) mod sign;
 

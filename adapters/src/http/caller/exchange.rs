@@ -126,3 +126,60 @@ fn masked(mask: &Mask, text: String) -> String {
 }
 
 const ELLIPSIS: &str = "…";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "secret-of-some-length";
+
+    fn mask() -> Mask {
+        let mask = Mask::default();
+        mask.add(SECRET);
+        mask
+    }
+
+    fn shown(body: impl Into<Bytes>) -> String {
+        response(&mask(), StatusCode::OK, &HeaderMap::new(), &body.into(), None)
+    }
+
+    #[test]
+    fn a_secret_across_the_cut_is_not_half_shown() {
+        for position in KEPT - 60..KEPT + 10 {
+            let text =
+                shown(format!("{}{SECRET} and more{}", "x".repeat(position), "y".repeat(9000)));
+            assert!(text.len() <= KEPT && text.ends_with('…'));
+            for length in Mask::SHORTEST..SECRET.len() {
+                assert!(!text.contains(&SECRET[..length]), "{position}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_never_splits_a_character() {
+        for shift in 0..4 {
+            let text = shown(format!("{}{}", "x".repeat(shift), "é€😀".repeat(3000)));
+            assert!(text.len() <= KEPT && text.ends_with('…'), "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn what_is_not_text_is_base64_unless_that_would_hide_a_secret() {
+        let text = shown(&b"\xff\xfe\x00"[..]);
+        assert_eq!(text, "200 OK\n\n[3 bytes, not text; Base64] //4A");
+        let binary = [b"\xff\xfe", SECRET.as_bytes()].concat();
+        let text = shown(binary);
+        assert_eq!(text, "200 OK\n\n[23 bytes, not text, with a secret in them]");
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_cut() {
+        let mut headers = HeaderMap::new();
+        for number in 0..1000 {
+            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+            headers.insert(name, "value".parse().unwrap());
+        }
+        let text = response(&mask(), StatusCode::OK, &headers, &Bytes::new(), Some("note"));
+        assert!(text.len() <= KEPT);
+    }
+}

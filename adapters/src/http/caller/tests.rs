@@ -220,6 +220,63 @@ async fn a_body_that_is_reset_after_a_good_head_is_delivered() {
 }
 
 #[tokio::test]
+async fn a_good_head_is_not_given_up_for_a_body_that_dribbles() {
+    // [U2]
+    let (wrote, mut written) = mpsc::channel(1);
+    let server = Server::start(move |_, mut stream| {
+        let wrote = wrote.clone();
+        async move {
+            Seen::read(&mut stream).await.unwrap();
+            write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half").await;
+            wrote.send(()).await.unwrap();
+            let _ = stream.read_u8().await;
+        }
+    })
+    .await;
+    let api = api(&api_config(&server.url()));
+    let stop_the_clock = async {
+        written.recv().await.unwrap();
+        // From here on only time can pass.
+        tokio::time::pause();
+    };
+    let config = target_config();
+    let (receipt, ()) = tokio::join!(attempt(&api, &config), stop_the_clock);
+    let response = receipt.unwrap().exchange.response;
+    assert!(response.contains(Cut::Slow.note()), "{response}");
+}
+
+#[tokio::test]
+async fn http2_is_spoken_where_it_is_offered() {
+    let authority = crate::http::tls::tests::Authority::new();
+    let acceptor = authority.acceptor_for("localhost", None, b"h2");
+    let server = Server::start(move |_, stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let stream = acceptor.accept(stream).await.unwrap();
+            let service = hyper::service::service_fn(|request: hyper::Request<_>| async move {
+                let _: hyper::body::Incoming = request.into_body();
+                let body = http_body_util::Full::new(Bytes::from_static(b"{}"));
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+            });
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let builder = hyper::server::conn::http2::Builder::new(executor);
+            let _ = builder.serve_connection(io, service).await;
+        }
+    })
+    .await;
+    let mut config = api_config(&format!("https://localhost:{}/", server.address.port()));
+    config.tls = Some(authority.trusted());
+    let (api, rules) = (api(&config), target_config());
+    attempt(&api, &rules).await.unwrap();
+    let attempts = (0..20).map(|_| attempt(&api, &rules));
+    for receipt in futures_util::future::join_all(attempts).await {
+        assert_eq!(receipt.unwrap().exchange.status, Some(200));
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_connection_the_server_closed_while_idle_costs_nothing() {
     // [U6]
     let (closed, mut was_closed) = mpsc::channel(1);
@@ -594,7 +651,7 @@ async fn a_large_body_goes_out_whole_and_with_its_length() {
     })
     .await;
     let api = api(&api_config(&server.url()));
-    let bytes = (0..5_000_000_u32).map(|n| (n * 31 >> 3) as u8).collect::<Vec<_>>();
+    let bytes = (0..5_000_000_u32).map(|n| ((n * 31) >> 3) as u8).collect::<Vec<_>>();
     let delivery = crate::http::testing::delivery_of(crate::http::testing::event(
         crate::Data::Binary(bytes.clone().into()),
     ));

@@ -25,7 +25,8 @@ fn json(text: &'static str) -> Data {
 #[test]
 fn data_passes_through_under_the_type_it_came_with() {
     let config = target_config();
-    let cases: [(Data, Option<&str>, Option<&str>, &[u8]); 5] = [
+    type Case = (Data, Option<&'static str>, Option<&'static str>, &'static [u8]);
+    let cases: [Case; 5] = [
         (Data::Json(Bytes::from_static(DATA)), None, Some("application/json"), DATA),
         (json("1"), Some("application/vnd.x+json"), Some("application/vnd.x+json"), b"1"),
         (Data::Binary("\u{0}".into()), None, Some("application/octet-stream"), b"\0"),

@@ -61,6 +61,16 @@ impl Authority {
 
     /// Handshakes for a server called `name`.
     pub(crate) fn acceptor(&self, name: &str, clients: Option<&Authority>) -> TlsAcceptor {
+        self.acceptor_for(name, clients, b"http/1.1")
+    }
+
+    /// The same, speaking `protocol`.
+    pub(crate) fn acceptor_for(
+        &self,
+        name: &str,
+        clients: Option<&Authority>,
+        protocol: &[u8],
+    ) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier: Arc<dyn ClientCertVerifier> = match clients {
             None => Arc::new(NoClientAuth),
@@ -81,7 +91,7 @@ impl Authority {
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Arc::new(config).into()
     }
 }
