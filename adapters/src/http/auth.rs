@@ -68,6 +68,7 @@ impl Auth {
             )?))?;
         }
         if let Some((user, password)) = url_user(&config.url) {
+            mask.add(&user);
             set(Authorization::Fixed(basic_header(&user, &password, mask)?))?;
         }
         if let Some(oauth2) = &auth.oauth2 {
@@ -90,8 +91,15 @@ impl Auth {
                 Ok((header_name(&key, name)?, secret_header(&key, "", secret.expose(), mask)?))
             })
             .collect::<Result<Vec<_>, ConfigError>>()?;
-        let query = auth.query.iter().map(|(name, secret)| (name.clone(), secret.clone()));
-        let auth = Self { authorization, headers, query: query.collect(), signer };
+        let query = auth.query.iter().map(|(name, secret)| {
+            if secret.expose().is_empty() {
+                return Err(ConfigError::new(format!("auth.query.{name}"), "is empty"));
+            }
+            mask.add(secret.expose());
+            Ok((name.clone(), secret.clone()))
+        });
+        let query = query.collect::<Result<Vec<_>, ConfigError>>()?;
+        let auth = Self { authorization, headers, query, signer };
         auth.refuse_repeated_headers()?;
         Ok(auth)
     }

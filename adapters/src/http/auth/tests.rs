@@ -101,6 +101,12 @@ fn values_that_cannot_be_sent_are_refused_without_being_shown() {
         ),
         (
             problem(|c| {
+                c.auth.query.insert("key".into(), Secret::new(""));
+            }),
+            "auth.query.key: is empty",
+        ),
+        (
+            problem(|c| {
                 c.auth.headers.insert("Host".into(), Secret::new("v"));
             }),
             "auth.headers.Host: `Host` is set by the HTTP client",
