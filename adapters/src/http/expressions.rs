@@ -131,7 +131,7 @@ fn headers_that_frame_the_request_or_hold_credentials_are_not_a_routes() {
     let built = super::target::HttpTarget::new(&config, Arc::clone(&api), Duration::ZERO);
     assert!(built.unwrap_err().to_string().contains("written twice"));
     config.headers.clear();
-    config.path = Some(Template::compile("/search?q=1").unwrap());
+    config.path = Some(Template::compile("/search?q={.data.q?}").unwrap());
     let built = super::target::HttpTarget::new(&config, api, Duration::ZERO);
     assert!(built.unwrap_err().to_string().starts_with("path: holds a `?`"));
 }

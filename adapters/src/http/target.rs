@@ -1,6 +1,7 @@
 //! What a route sends: renders events into requests. Pure; the wire is [`super::caller`]'s.
 
 mod body;
+mod path;
 
 use std::{cell::OnceCell, sync::Arc, time::Duration};
 
@@ -74,7 +75,7 @@ impl HttpTarget {
             return Err(ConfigError::new("method", problem));
         }
         if let Some(path) = &config.path {
-            check_literal_path(path)?;
+            path::check_template(path)?;
         }
         let answer =
             AnswerRules::new(config, api.retry_after.clone(), retry_after_max, api.mask.clone());
@@ -142,7 +143,8 @@ impl HttpTarget {
         let mut url = self.api.url.clone();
         if let Some(template) = &self.path {
             let path = rendering.run(|| "path".to_owned(), template, Place::Path)?;
-            append_path(&mut url, &path.unwrap_or_default())?;
+            path::append(&mut url, &path.unwrap_or_default())
+                .map_err(|problem| Problem::new("path", problem))?;
         }
         for (name, template) in &self.query {
             let value = rendering.run(|| format!("query.{name}"), template, Place::Query)?;
@@ -276,48 +278,6 @@ fn passed_through(
             .map_err(|_| Problem::new("body", "datacontenttype does not fit into a header"))?,
     };
     Ok((kind, bytes.clone()))
-}
-
-/// A path without placeholders is known when the configuration loads.
-fn check_literal_path(path: &Template) -> Result<(), ConfigError> {
-    let source = path.source();
-    if source.contains(['{', '}']) {
-        return Ok(());
-    }
-    check_path(source).map_err(|problem| ConfigError::new("path", problem))
-}
-
-fn check_path(path: &str) -> Result<(), &'static str> {
-    if path.contains('?') {
-        return Err("holds a `?`: write query parameters under `query:`");
-    }
-    if path.contains('#') {
-        return Err("holds a `#`: a fragment is never sent");
-    }
-    if path.contains('\\') {
-        return Err("holds a `\\`, which URL parsers take for a `/`");
-    }
-    // URL parsers resolve dot segments, in any spelling: no event may leave the path configured.
-    let dots = |segment: &str| {
-        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
-        plain == "." || plain == ".."
-    };
-    if path.split('/').any(dots) {
-        return Err("holds a `.` or `..` segment");
-    }
-    Ok(())
-}
-
-/// Appends a rendered path to the upstream's.
-fn append_path(url: &mut Url, path: &str) -> Result<(), Problem> {
-    if path.is_empty() {
-        return Ok(());
-    }
-    check_path(path).map_err(|problem| Problem::new("path", problem))?;
-    let base = url.path().trim_end_matches('/');
-    let joined = format!("{base}/{}", path.strip_prefix('/').unwrap_or(path));
-    url.set_path(&joined);
-    Ok(())
 }
 
 /// The trace an event belongs to: what came beside it is nearer to us than what came in it.

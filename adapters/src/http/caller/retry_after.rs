@@ -101,6 +101,14 @@ mod tests {
         assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_panics_or_causes_a_burst(value in "[ -~]{0,30}|[0-9.eE+-]{0,12}") {
+            let wait = wait(&[("retry-after", &value), ("date", &value)]);
+            proptest::prop_assert!(wait.is_none_or(|wait| !wait.is_zero()));
+        }
+    }
+
     #[test]
     fn of_several_headers_the_longest_wait_holds() {
         let two = [("retry-after", "5"), ("retry-after", "nonsense"), ("retry-after", "30")];

@@ -153,33 +153,6 @@ fn a_trace_that_is_none_is_replaced_by_a_fresh_one() {
 }
 
 #[test]
-fn paths_join_with_one_slash_and_never_leave_the_configured_one() {
-    let join = |base: &str, path: &str| {
-        let mut url = Url::parse(base).unwrap();
-        append_path(&mut url, path).map(|()| url.to_string()).map_err(|problem| problem.problem)
-    };
-    let base = "https://api.example/v2";
-    let cases = [
-        (base, "/members/7", "https://api.example/v2/members/7"),
-        ("https://api.example/v2/", "/members/7", "https://api.example/v2/members/7"),
-        ("https://api.example/v2/", "members/7/", "https://api.example/v2/members/7/"),
-        ("https://api.example", "/members", "https://api.example/members"),
-        ("https://api.example/v2?key=1", "/a", "https://api.example/v2/a?key=1"),
-        (base, "", "https://api.example/v2"),
-        (base, "/a%2Fb%3F/...", "https://api.example/v2/a%2Fb%3F/..."),
-        (base, "//a", "https://api.example/v2//a"),
-        (base, "/@evil.example", "https://api.example/v2/@evil.example"),
-    ];
-    for (base, path, expected) in cases {
-        assert_eq!(join(base, path).unwrap(), expected, "{base} {path}");
-    }
-    for path in ["/..", "/.", "/a/../b", "/%2e%2E/b", "/.%2e", "/a/./", "/a?b", "/a#b", "/a\\..\\b"]
-    {
-        assert!(join(base, path).is_err(), "{path}");
-    }
-}
-
-#[test]
 fn a_target_that_cannot_work_is_refused_when_the_configuration_loads() {
     let plain = api(&api_config("https://api.example/"));
     let mut signing = api_config("https://api.example/");
