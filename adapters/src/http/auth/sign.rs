@@ -25,8 +25,7 @@ pub(crate) struct Parts<'a> {
 
 /// Signs requests.
 pub(crate) enum Signer {
-    /// <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>,
-    /// symmetric scheme `v1`.
+    /// <https://www.standardwebhooks.com>, symmetric scheme `v1`.
     StandardWebhooks {
         /// The decoded key.
         key: Vec<u8>,

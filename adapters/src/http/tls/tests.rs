@@ -198,10 +198,3 @@ fn files_that_cannot_work_are_named_with_their_key() {
     }
     assert!(client_config(Some(&good)).is_ok());
 }
-
-#[test]
-fn the_provider_is_ours_and_not_the_processes() {
-    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
-    client_config_without_authorities().unwrap();
-    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
-}
