@@ -3,8 +3,17 @@
 pub mod auth;
 pub mod caller;
 pub mod egress;
+pub mod target;
+pub mod tls;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+pub use self::caller::Api;
+
+#[cfg(test)]
+mod expressions;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use url::Url;
@@ -14,10 +23,30 @@ use crate::{
     secret::Secret,
 };
 
+/// What we call ourselves.
+pub(crate) const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+
+/// Something in an upstream or an HTTP target that cannot work. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// Where, within the upstream or the target: `auth.hmac.signed`.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
+}
+
 /// The parts of `upstreams.<name>` that the wire needs. Limits and retries are the gateway's.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Clone, serde::Deserialize)]
 pub struct ApiConfig {
-    /// Base address; routes append their path.
+    /// Base address; routes append their path. Its user part, if any, is a secret and sent as
+    /// Basic credentials.
     pub url: Url,
     /// On every request.
     #[serde(default)]
@@ -27,7 +56,8 @@ pub struct ApiConfig {
     pub auth: AuthConfig,
     /// Private CA and client certificate.
     pub tls: Option<TlsConfig>,
-    /// Forward proxy; the environment's are ignored.
+    /// Forward proxy; the environment's are ignored. The proxy resolves names then, so that
+    /// `egress` holds for addresses written as such, and for nothing else.
     pub proxy: Option<Url>,
     /// Seconds to wait, for providers that send no `Retry-After`; works on the answer.
     pub retry_after: Option<Expression>,
@@ -87,7 +117,7 @@ pub struct BasicConfig {
 }
 
 /// `auth.oauth2`.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OAuth2Config {
     /// Where tokens come from; covered by `egress` too.
@@ -274,6 +304,106 @@ pub struct HttpRequest {
     pub body: Bytes,
     /// What reads the answer; shared by all requests of the route.
     pub answer: Arc<caller::AnswerRules>,
+    /// How far it got; shared by its clones.
+    pub progress: caller::Progress,
+}
+
+impl fmt::Debug for ApiConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiConfig")
+            .field("url", &without_user(&self.url))
+            .field("headers", &self.headers)
+            .field("auth", &self.auth)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy.as_ref().map(without_user))
+            .field("retry_after", &self.retry_after)
+            .field("egress", &self.egress)
+            .finish()
+    }
+}
+
+impl fmt::Debug for OAuth2Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth2Config")
+            .field("token_url", &without_user(&self.token_url))
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret)
+            .field("scopes", &self.scopes)
+            .field("client_auth", &self.client_auth)
+            .field("params", &self.params)
+            .field("lifetime", &self.lifetime)
+            .finish()
+    }
+}
+
+impl Encode {
+    /// The `Content-Type` that goes with it.
+    #[must_use]
+    pub fn content_type(self) -> http::HeaderValue {
+        http::HeaderValue::from_static(match self {
+            Self::Json => "application/json",
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Text => "text/plain; charset=utf-8",
+        })
+    }
+}
+
+impl RetryOn {
+    /// What `default` stands for.
+    pub const DEFAULT: [Self; 6] = [
+        Self::Status(StatusPattern::Code(408)),
+        Self::Status(StatusPattern::Code(425)),
+        Self::Status(StatusPattern::Code(429)),
+        Self::Status(StatusPattern::Class(5)),
+        Self::Connect,
+        Self::Ambiguous,
+    ];
+}
+
+/// Reads a header name a user may set.
+///
+/// # Errors
+/// When it is no name, or one that frames the request and is therefore the HTTP client's.
+pub(crate) fn header_name(key: &str, name: &str) -> Result<http::HeaderName, ConfigError> {
+    const FRAMING: [&str; 11] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "http2-settings",
+    ];
+    let parsed = http::HeaderName::try_from(name)
+        .map_err(|_| ConfigError::new(key, format!("`{name}` is not a header name")))?;
+    if FRAMING.contains(&parsed.as_str()) {
+        let problem = format!("`{name}` is set by the HTTP client and cannot be chosen");
+        return Err(ConfigError::new(key, problem));
+    }
+    Ok(parsed)
+}
+
+/// The address a URL names directly, in whatever spelling; such a host never meets a resolver.
+pub(crate) fn literal_address(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        url::Host::Ipv4(address) => Some(address.into()),
+        url::Host::Ipv6(address) => Some(address.into()),
+        url::Host::Domain(_) => None,
+    }
+}
+
+fn without_user(url: &Url) -> String {
+    let host = &url[url::Position::BeforeHost..];
+    let user = if url.has_authority() && !url.username().is_empty() || url.password().is_some() {
+        "***@"
+    } else {
+        ""
+    };
+    format!("{}://{user}{host}", url.scheme())
 }
 
 impl StatusPattern {
