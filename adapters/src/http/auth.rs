@@ -70,7 +70,9 @@ impl Auth {
             set(Authorization::Fixed(basic_header(&user, &password, mask)?))?;
         }
         if let Some(oauth2) = &auth.oauth2 {
-            set(Authorization::OAuth2(Box::new(OAuth2::new(oauth2, guard, mask, now)?)))?;
+            set(Authorization::OAuth2(Box::new(OAuth2::new(
+                oauth2, guard, mask, now,
+            )?)))?;
         }
         let signer = match (&auth.standard_webhooks, &auth.hmac) {
             (None, None) => None,
@@ -86,11 +88,22 @@ impl Auth {
             .iter()
             .map(|(name, secret)| {
                 let key = format!("auth.headers.{name}");
-                Ok((header_name(&key, name)?, secret_header(&key, "", secret.expose(), mask)?))
+                Ok((
+                    header_name(&key, name)?,
+                    secret_header(&key, "", secret.expose(), mask)?,
+                ))
             })
             .collect::<Result<Vec<_>, ConfigError>>()?;
-        let query = auth.query.iter().map(|(name, secret)| (name.clone(), secret.clone()));
-        let auth = Self { authorization, headers, query: query.collect(), signer };
+        let query = auth
+            .query
+            .iter()
+            .map(|(name, secret)| (name.clone(), secret.clone()));
+        let auth = Self {
+            authorization,
+            headers,
+            query: query.collect(),
+            signer,
+        };
         auth.refuse_repeated_headers()?;
         Ok(auth)
     }
@@ -141,12 +154,20 @@ impl Auth {
             headers.insert(name, value.clone());
         }
         if !self.query.is_empty() {
-            let pairs = self.query.iter().map(|(name, secret)| (name, secret.expose()));
+            let pairs = self
+                .query
+                .iter()
+                .map(|(name, secret)| (name, secret.expose()));
             url.query_pairs_mut().extend_pairs(pairs);
         }
         if let Some(signer) = &self.signer {
             let timestamp_s = now.0.div_euclid(1000);
-            let parts = Parts { id: &id(), timestamp_s, url: url.as_str(), raw: body };
+            let parts = Parts {
+                id: &id(),
+                timestamp_s,
+                url: url.as_str(),
+                raw: body,
+            };
             signer.sign(&parts, headers);
         }
     }
@@ -158,7 +179,11 @@ impl Auth {
         };
         let signature = self.signer.iter().flat_map(Signer::header_names);
         let headers = self.headers.iter().map(|(name, _)| name.clone());
-        authorization.into_iter().chain(signature).chain(headers).collect()
+        authorization
+            .into_iter()
+            .chain(signature)
+            .chain(headers)
+            .collect()
     }
 
     fn refuse_repeated_headers(&self) -> Result<(), ConfigError> {
@@ -185,7 +210,10 @@ fn secret_header(
     }
     mask.add(secret);
     let mut value = HeaderValue::from_str(&format!("{scheme}{secret}")).map_err(|_| {
-        ConfigError::new(key, "does not fit into a header: it holds a line break or the like")
+        ConfigError::new(
+            key,
+            "does not fit into a header: it holds a line break or the like",
+        )
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -204,8 +232,11 @@ fn basic_header(user: &str, password: &str, mask: &Mask) -> Result<HeaderValue, 
 
 /// The user part of a URL, percent-decoded.
 fn url_user(url: &Url) -> Option<(String, String)> {
-    let decode =
-        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     let password = url.password().unwrap_or_default();
     let present = !url.username().is_empty() || !password.is_empty();
     present.then(|| (decode(url.username()), decode(password)))

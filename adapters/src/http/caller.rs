@@ -75,15 +75,36 @@ impl tower::Service<Call> for Caller {
 pub fn timed_out(request: &HttpRequest, timeout: Duration) -> Failure {
     let broken = if request.progress.sent() {
         let detail = format!("no complete answer within {timeout:?}");
-        Broken { result: AttemptResult::Timeout, sent: true, detail }
+        Broken {
+            result: AttemptResult::Timeout,
+            sent: true,
+            detail,
+        }
     } else {
         let detail = format!("no connection within {timeout:?}; nothing was sent");
-        Broken { result: AttemptResult::Connect, sent: false, detail }
+        Broken {
+            result: AttemptResult::Connect,
+            sent: false,
+            detail,
+        }
     };
-    let HttpRequest { method, url, headers, body, answer, .. } = request;
+    let HttpRequest {
+        method,
+        url,
+        headers,
+        body,
+        answer,
+        ..
+    } = request;
     let none = std::iter::empty();
     let text = exchange::request(answer.mask(), method, url, none, headers, body);
-    answer.broken(broken, Exchange { request: text, ..Exchange::default() })
+    answer.broken(
+        broken,
+        Exchange {
+            request: text,
+            ..Exchange::default()
+        },
+    )
 }
 
 impl Api {
@@ -92,7 +113,11 @@ impl Api {
         let rules = &request.answer;
         if let Some(refused) = self.refused {
             let (result, detail) = (AttemptResult::RefusedAddress, refused.to_string());
-            let broken = Broken { result, sent: false, detail };
+            let broken = Broken {
+                result,
+                sent: false,
+                detail,
+            };
             return Err(rules.broken(broken, Exchange::default()));
         }
         let no_token = |error, exchange| no_token(rules, error, exchange);
@@ -102,7 +127,11 @@ impl Api {
         let (mut exchange, mut answer) = self.send(&call, request, first.as_ref()).await?;
         // A token that the API does not take is renewed and the request sent again, once.
         if let Some(refused) = first.filter(|_| answer.status == http::StatusCode::UNAUTHORIZED) {
-            match self.auth.token(&self.client, Some(refused.generation)).await {
+            match self
+                .auth
+                .token(&self.client, Some(refused.generation))
+                .await
+            {
                 Ok(second) => {
                     call.gate.pass_again().await;
                     (exchange, answer) = self.send(&call, request, second.as_ref()).await?;
@@ -129,12 +158,28 @@ impl Api {
         let mut url = request.url.clone();
         let mut headers = request.headers.clone();
         let id = || call.delivery.idempotency_key().to_string();
-        self.auth.apply(token, id, (self.now)(), &mut url, &mut headers, &request.body);
+        self.auth.apply(
+            token,
+            id,
+            (self.now)(),
+            &mut url,
+            &mut headers,
+            &request.body,
+        );
         let names = self.auth.query_names();
         let method = &request.method;
-        let text =
-            exchange::request(&self.mask, method, &request.url, names, &headers, &request.body);
-        let mut exchange = Exchange { request: text, ..Exchange::default() };
+        let text = exchange::request(
+            &self.mask,
+            method,
+            &request.url,
+            names,
+            &headers,
+            &request.body,
+        );
+        let mut exchange = Exchange {
+            request: text,
+            ..Exchange::default()
+        };
 
         let mut outgoing = reqwest::Request::new(method.clone(), url);
         *outgoing.headers_mut() = headers;
@@ -142,7 +187,9 @@ impl Api {
             *outgoing.body_mut() = Some(request.body.clone().into());
         } else if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
             // Some servers refuse with 411 what RFC 9110 §8.6 only says one should send.
-            outgoing.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            outgoing
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let client = self.client.execute(outgoing);
         let sent = dial::send(&*call.gate, &request.progress, client).await;
@@ -160,7 +207,15 @@ impl Api {
         let note = cut.map(Cut::note);
         exchange.status = Some(status.as_u16());
         exchange.response = exchange::response(&self.mask, status, &headers, &body, note);
-        Ok((exchange, Answer { status, headers, body, cut }))
+        Ok((
+            exchange,
+            Answer {
+                status,
+                headers,
+                body,
+                cut,
+            },
+        ))
     }
 }
 
@@ -185,7 +240,9 @@ async fn read_body(response: &mut reqwest::Response, rules: &AnswerRules) -> (By
         }
     };
     let cut = if rules.status_decides() {
-        tokio::time::timeout(BODY_PATIENCE, reading).await.unwrap_or(Some(Cut::Slow))
+        tokio::time::timeout(BODY_PATIENCE, reading)
+            .await
+            .unwrap_or(Some(Cut::Slow))
     } else {
         reading.await
     };
@@ -198,7 +255,9 @@ fn no_token(rules: &AnswerRules, error: TokenError, exchange: Exchange) -> Failu
     let refused = error.result == AttemptResult::RefusedAddress;
     Failure {
         result: Some(error.result),
-        verdict: Verdict::Retry { after: rules.capped(error.after) },
+        verdict: Verdict::Retry {
+            after: rules.capped(error.after),
+        },
         health: if refused { Health::Silent } else { Health::Bad },
         throttle: None,
         detail: error.to_string(),

@@ -32,7 +32,9 @@ impl Guard {
     /// A guard that lets public addresses through, and what the configuration lists.
     #[must_use]
     pub fn new(config: &EgressConfig) -> Self {
-        Self { allow: config.allow.clone() }
+        Self {
+            allow: config.allow.clone(),
+        }
     }
 
     /// Whether `address` may be called.
@@ -65,14 +67,21 @@ impl Guard {
 }
 
 fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
-    SPECIAL_V4.iter().find(|(net, _)| net.contains(&address)).map(|(_, kind)| *kind)
+    SPECIAL_V4
+        .iter()
+        .find(|(net, _)| net.contains(&address))
+        .map(|(_, kind)| *kind)
 }
 
 fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
-    SPECIAL_V6.iter().find(|(net, _)| net.contains(&address)).map(|(_, kind)| *kind).or_else(|| {
-        // Only this block is handed out for global unicast (RFC 4291 §2.4).
-        (!v6(0x2000, 0, 0, 3).contains(&address)).then_some("a reserved address")
-    })
+    SPECIAL_V6
+        .iter()
+        .find(|(net, _)| net.contains(&address))
+        .map(|(_, kind)| *kind)
+        .or_else(|| {
+            // Only this block is handed out for global unicast (RFC 4291 §2.4).
+            (!v6(0x2000, 0, 0, 3).contains(&address)).then_some("a reserved address")
+        })
 }
 
 /// The IPv4 addresses that packets to `address` really go to.
@@ -116,14 +125,23 @@ const SPECIAL_V4: [(Ipv4Net, &str); 16] = [
     (v4(224, 0, 0, 4), "a multicast address"),
     (v4(240, 0, 0, 4), "a reserved or broadcast address"),
     // Other clouds' metadata services lie in ranges above; Azure's is a public address.
-    (Ipv4Net::new_assert(Ipv4Addr::new(168, 63, 129, 16), 32), "a metadata address"),
+    (
+        Ipv4Net::new_assert(Ipv4Addr::new(168, 63, 129, 16), 32),
+        "a metadata address",
+    ),
 ];
 
 /// IANA IPv6 Special-Purpose Address Registry, as far as it lies in global unicast space or
 /// deserves a name of its own.
 const SPECIAL_V6: [(Ipv6Net, &str); 14] = [
-    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "a loopback address"),
-    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), "an unspecified address"),
+    (
+        Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128),
+        "a loopback address",
+    ),
+    (
+        Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128),
+        "an unspecified address",
+    ),
     (v6(0, 0, 0, 96), "an IPv4-compatible address"),
     (v6(0x64, 0xff9b, 1, 48), "a private translation address"),
     (v6(0x100, 0, 0, 64), "a discard address"),
@@ -143,7 +161,9 @@ mod tests {
     use super::*;
 
     fn guard(allow: &[&str]) -> Guard {
-        Guard::new(&EgressConfig { allow: allow.iter().map(|net| net.parse().unwrap()).collect() })
+        Guard::new(&EgressConfig {
+            allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
+        })
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -247,7 +267,12 @@ mod tests {
     #[test]
     fn a_listed_network_passes_also_where_ipv6_carries_it() {
         let guard = guard(&["10.1.0.0/16", "fd00:1::/32"]);
-        for address in ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd00:1::9"] {
+        for address in [
+            "10.1.2.3",
+            "::ffff:10.1.2.3",
+            "64:ff9b::10.1.2.3",
+            "fd00:1::9",
+        ] {
             assert!(guard.allows(ip(address)), "{address}");
         }
         for address in ["10.2.0.1", "::ffff:10.2.0.1", "fd00:2::9", "127.0.0.1"] {

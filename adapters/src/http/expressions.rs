@@ -22,8 +22,9 @@ const REJECTED: Verdict = Verdict::Dead(DeadReason::Rejected);
 const RETRY: Verdict = Verdict::Retry { after: None };
 
 fn templates(pairs: &[(&str, &str)]) -> BTreeMap<String, Template> {
-    let compiled =
-        pairs.iter().map(|(name, source)| ((*name).to_owned(), Template::compile(source).unwrap()));
+    let compiled = pairs
+        .iter()
+        .map(|(name, source)| ((*name).to_owned(), Template::compile(source).unwrap()));
     compiled.collect()
 }
 
@@ -40,7 +41,10 @@ fn rendered(config: &HttpTargetConfig, data: &'static str) -> Result<HttpRequest
 }
 
 fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
-    request.headers.get(name).map(|value| value.to_str().unwrap())
+    request
+        .headers
+        .get(name)
+        .map(|value| value.to_str().unwrap())
 }
 
 #[test]
@@ -67,7 +71,10 @@ fn path_query_headers_and_body_are_rendered() {
     assert_eq!(header(&request, "accept-language"), Some("en"));
     assert_eq!(header(&request, "x-none"), None);
     assert_eq!(header(&request, "user-agent"), Some("ours"));
-    assert_eq!(header(&request, "x-key"), header(&request, "idempotency-key"));
+    assert_eq!(
+        header(&request, "x-key"),
+        header(&request, "idempotency-key")
+    );
     assert_eq!(request.body, r#"{"points":12.50,"reference":"1"}"#);
     assert_eq!(header(&request, "content-type"), Some("application/json"));
 }
@@ -93,7 +100,10 @@ fn what_fails_on_this_event_is_dead_and_no_attempt() {
         |c| c.query = templates(&[("q", "{.data.object}")]),
         |c| c.body = BodyConfig::Expression(Expression::compile("error(\"no\")").unwrap()),
     ];
-    for (change, key) in change.iter().zip(["path", "path", "headers.x-order", "query.q", "body"]) {
+    for (change, key) in change
+        .iter()
+        .zip(["path", "path", "headers.x-order", "query.q", "body"])
+    {
         let mut config = target_config();
         change(&mut config);
         let data = r#"{"dots": "..", "lines": "a\r\nb", "object": {}}"#;
@@ -101,7 +111,11 @@ fn what_fails_on_this_event_is_dead_and_no_attempt() {
         assert_eq!(failure.result, None);
         assert_eq!(failure.verdict, Verdict::Dead(DeadReason::Expression));
         assert_eq!(failure.health, Health::Silent);
-        assert!(failure.detail.starts_with(&format!("{key}: ")), "{}", failure.detail);
+        assert!(
+            failure.detail.starts_with(&format!("{key}: ")),
+            "{}",
+            failure.detail
+        );
     }
 }
 
@@ -115,7 +129,10 @@ fn headers_that_frame_the_request_or_hold_credentials_are_not_a_routes() {
         ("content-length", "headers.content-length: "),
         ("Transfer-Encoding", "headers.Transfer-Encoding: "),
         ("Connection", "headers.Connection: "),
-        ("Authorization", "headers.Authorization: is set by the upstream's `auth:` too"),
+        (
+            "Authorization",
+            "headers.Authorization: is set by the upstream's `auth:` too",
+        ),
         ("no name", "headers.no name: `no name` is not a header name"),
     ];
     for (name, expected) in cases {
@@ -133,35 +150,82 @@ fn headers_that_frame_the_request_or_hold_credentials_are_not_a_routes() {
     config.headers.clear();
     config.path = Some(Template::compile("/search?q=1").unwrap());
     let built = super::target::HttpTarget::new(&config, api, Duration::ZERO);
-    assert!(built.unwrap_err().to_string().starts_with("path: holds a `?`"));
+    assert!(
+        built
+            .unwrap_err()
+            .to_string()
+            .starts_with("path: holds a `?`")
+    );
 }
 
 async fn outcome_of(outcome: &str, status: &'static str, body: &'static str) -> Said {
     let server = Server::answering(move |_| {
-        answer(status, "content-type: application/json\r\nx-state: late\r\n", body)
+        answer(
+            status,
+            "content-type: application/json\r\nx-state: late\r\n",
+            body,
+        )
     })
     .await;
     let mut config = target_config();
     config.outcome = expression(outcome);
     match attempt(&api(&api_config(&server.url())), &config).await {
         Ok(receipt) => (Ok(receipt.result), receipt.health, String::new()),
-        Err(failure) => (Err((failure.result, failure.verdict)), failure.health, failure.detail),
+        Err(failure) => (
+            Err((failure.result, failure.verdict)),
+            failure.health,
+            failure.detail,
+        ),
     }
 }
 
-type Said = (Result<AttemptResult, (Option<AttemptResult>, Verdict)>, Health, String);
+type Said = (
+    Result<AttemptResult, (Option<AttemptResult>, Verdict)>,
+    Health,
+    String,
+);
 
 #[tokio::test]
 async fn outcome_has_the_first_word() {
     use AttemptResult::{Auth, ClientError, ServerError, Success};
     let by_body = r#"if .body.success == false then "retry" else null end"#;
     let cases = [
-        (by_body, "200 OK", r#"{"success": false}"#, Err((Some(Success), RETRY)), Health::Good),
-        (by_body, "200 OK", r#"{"success": true}"#, Ok(Success), Health::Good),
-        (by_body, "404 No", "{}", Err((Some(ClientError), REJECTED)), Health::Good),
+        (
+            by_body,
+            "200 OK",
+            r#"{"success": false}"#,
+            Err((Some(Success), RETRY)),
+            Health::Good,
+        ),
+        (
+            by_body,
+            "200 OK",
+            r#"{"success": true}"#,
+            Ok(Success),
+            Health::Good,
+        ),
+        (
+            by_body,
+            "404 No",
+            "{}",
+            Err((Some(ClientError), REJECTED)),
+            Health::Good,
+        ),
         (r#""delivered""#, "500 No", "", Ok(ServerError), Health::Bad),
-        (r#""dead""#, "503 No", "", Err((Some(ServerError), REJECTED)), Health::Bad),
-        (r#""dead""#, "401 No", "", Err((Some(Auth), REJECTED)), Health::Bad),
+        (
+            r#""dead""#,
+            "503 No",
+            "",
+            Err((Some(ServerError), REJECTED)),
+            Health::Bad,
+        ),
+        (
+            r#""dead""#,
+            "401 No",
+            "",
+            Err((Some(Auth), REJECTED)),
+            Health::Bad,
+        ),
         (
             r#"if .headers["x-state"] == "late" and .status == 409 then "delivered" else null end"#,
             "409 Conflict",
@@ -172,7 +236,11 @@ async fn outcome_has_the_first_word() {
     ];
     for (outcome, status, body, expected, health) in cases {
         let (said, healthy, _) = outcome_of(outcome, status, body).await;
-        assert_eq!((said, healthy), (expected, health), "{outcome} {status} {body}");
+        assert_eq!(
+            (said, healthy),
+            (expected, health),
+            "{outcome} {status} {body}"
+        );
     }
 }
 
@@ -185,7 +253,11 @@ async fn an_outcome_that_makes_no_sense_is_a_retry_that_says_why() {
         (".body.a.b", "outcome failed"),
     ] {
         let (said, _, detail) = outcome_of(outcome, "200 OK", r#"{"a": 1}"#).await;
-        assert_eq!(said, Err((Some(AttemptResult::Success), RETRY)), "{outcome}");
+        assert_eq!(
+            said,
+            Err((Some(AttemptResult::Success), RETRY)),
+            "{outcome}"
+        );
         assert!(detail.contains(word), "{outcome}: {detail}");
     }
 }
@@ -194,14 +266,21 @@ async fn an_outcome_that_makes_no_sense_is_a_retry_that_says_why() {
 async fn an_outcome_that_needs_the_body_is_not_asked_about_half_of_one() {
     let server = Server::start(|_, mut stream| async move {
         Seen::read(&mut stream).await.unwrap();
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half").await;
+        write(
+            &mut stream,
+            "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half",
+        )
+        .await;
     })
     .await;
     let api = api(&api_config(&server.url()));
     let mut config = target_config();
     config.outcome = expression(r#"if .body.ok then "delivered" else "dead" end"#);
     let failure = attempt(&api, &config).await.unwrap_err();
-    assert_eq!((failure.result, failure.verdict), (Some(AttemptResult::Reset), RETRY));
+    assert_eq!(
+        (failure.result, failure.verdict),
+        (Some(AttemptResult::Reset), RETRY)
+    );
     config.outcome = expression(r#"if .status == 200 then "delivered" else "dead" end"#);
     attempt(&api, &config).await.unwrap();
 }
@@ -223,9 +302,15 @@ async fn retry_after_by_expression_stands_in_for_the_header() {
         let server = Server::answering(move |_| answer(status, headers, "")).await;
         let mut upstream = api_config(&server.url());
         upstream.retry_after = expression(r#".headers["x-reset"] | tonumber"#);
-        let failure = attempt(&api(&upstream), &target_config()).await.unwrap_err();
+        let failure = attempt(&api(&upstream), &target_config())
+            .await
+            .unwrap_err();
         let after = seconds.map(Duration::from_secs);
-        assert_eq!(failure.verdict, Verdict::Retry { after }, "{status} {headers}");
+        assert_eq!(
+            failure.verdict,
+            Verdict::Retry { after },
+            "{status} {headers}"
+        );
         let throttle = throttled.then_some(Throttle { after });
         assert_eq!(failure.throttle, throttle, "{status} {headers}");
     }
@@ -253,8 +338,15 @@ async fn the_signature_is_over_the_body_as_rendered() {
     .unwrap();
     let mut headers = http::HeaderMap::new();
     let id = seen.header("webhook-id").unwrap();
-    let parts =
-        super::auth::sign::Parts { id, timestamp_s: 784_111_777, url: "unused", raw: &seen.body };
+    let parts = super::auth::sign::Parts {
+        id,
+        timestamp_s: 784_111_777,
+        url: "unused",
+        raw: &seen.body,
+    };
     signer.sign(&parts, &mut headers);
-    assert_eq!(headers["webhook-signature"].to_str().ok(), seen.header("webhook-signature"));
+    assert_eq!(
+        headers["webhook-signature"].to_str().ok(),
+        seen.header("webhook-signature")
+    );
 }

@@ -63,7 +63,10 @@ impl HttpTarget {
             .map(|name| header_name("idempotency_header", name))
             .transpose()?;
         if let Some(name) = &idempotency_header {
-            let taken = headers.iter().chain(&api.headers).any(|(header, _)| header == name);
+            let taken = headers
+                .iter()
+                .chain(&api.headers)
+                .any(|(header, _)| header == name);
             if taken || api.auth.sets(name) {
                 let problem = format!("`{name}` is set elsewhere too: write another name, or off");
                 return Err(ConfigError::new("idempotency_header", problem));
@@ -76,12 +79,20 @@ impl HttpTarget {
         if let Some(path) = &config.path {
             check_literal_path(path)?;
         }
-        let answer =
-            AnswerRules::new(config, api.retry_after.clone(), retry_after_max, api.mask.clone());
+        let answer = AnswerRules::new(
+            config,
+            api.retry_after.clone(),
+            retry_after_max,
+            api.mask.clone(),
+        );
         Ok(Self {
             method: config.method.clone(),
             path: config.path.clone(),
-            query: config.query.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            query: config
+                .query
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             headers,
             body: body_of(config),
             encode: config.encode,
@@ -102,8 +113,14 @@ impl HttpTarget {
         attempt: u32,
         input: &Input,
     ) -> Result<HttpRequest, Failure> {
-        let rendering = Rendering { delivery, attempt, input, variables: OnceCell::new() };
-        self.render(&rendering).map_err(|problem| self.unrenderable(&problem))
+        let rendering = Rendering {
+            delivery,
+            attempt,
+            input,
+            variables: OnceCell::new(),
+        };
+        self.render(&rendering)
+            .map_err(|problem| self.unrenderable(&problem))
     }
 
     fn render(&self, rendering: &Rendering<'_>) -> Result<HttpRequest, Problem> {
@@ -151,7 +168,10 @@ impl HttpTarget {
             }
         }
         if url.as_str().len() > URL_MAX {
-            let problem = format!("makes a URL of {} bytes; {URL_MAX} at most", url.as_str().len());
+            let problem = format!(
+                "makes a URL of {} bytes; {URL_MAX} at most",
+                url.as_str().len()
+            );
             return Err(Problem::new("path", problem));
         }
         Ok(url)
@@ -177,13 +197,18 @@ impl HttpTarget {
                     return Ok(Some((self.encode.content_type(), bytes.clone())));
                 }
                 (Data::Binary(_), Encode::Form | Encode::Text) => {
-                    return Err(Problem::new("body", "cannot be encoded: the data is binary"));
+                    return Err(Problem::new(
+                        "body",
+                        "cannot be encoded: the data is binary",
+                    ));
                 }
                 (Data::Json(bytes), Encode::Form | Encode::Text) => bytes.clone(),
             },
             Body::Expression(expression) => {
                 let output = expression.run(rendering.input, rendering.variables());
-                output.map_err(|error| Problem::of("body", &error))?.to_json()
+                output
+                    .map_err(|error| Problem::of("body", &error))?
+                    .to_json()
             }
         };
         let bytes = match self.encode {
@@ -200,7 +225,10 @@ impl HttpTarget {
             verdict: Verdict::Dead(DeadReason::Expression),
             health: Health::Silent,
             throttle: None,
-            detail: self.api.mask.apply(&format!("{}: {}", problem.key, problem.problem)),
+            detail: self
+                .api
+                .mask
+                .apply(&format!("{}: {}", problem.key, problem.problem)),
             exchange: Exchange::default(),
         }
     }
@@ -214,7 +242,10 @@ struct Problem {
 
 impl Problem {
     fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { key: key.into(), problem: problem.into() }
+        Self {
+            key: key.into(),
+            problem: problem.into(),
+        }
     }
 
     fn of(key: impl Into<String>, error: &ExpressionError) -> Self {
@@ -322,14 +353,20 @@ fn append_path(url: &mut Url, path: &str) -> Result<(), Problem> {
 
 /// The trace an event belongs to: what came beside it is nearer to us than what came in it.
 fn traceparent(event: &Event) -> Option<&str> {
-    let inside = event.extensions.get("traceparent").and_then(serde_json::Value::as_str);
+    let inside = event
+        .extensions
+        .get("traceparent")
+        .and_then(serde_json::Value::as_str);
     event.traceparent.as_deref().or(inside)
 }
 
 /// A new span within `parent`'s trace, or of a new trace
 /// (<https://www.w3.org/TR/trace-context/>, version 00).
 fn child_of(parent: Option<&str>) -> HeaderValue {
-    let [trace, span] = [Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string()];
+    let [trace, span] = [
+        Uuid::new_v4().simple().to_string(),
+        Uuid::new_v4().simple().to_string(),
+    ];
     let (trace, flags) = parent.and_then(parse_traceparent).unwrap_or((&trace, "00"));
     // The second half of a random UUID: its top bits are the variant's, so it is never all zero.
     let header = format!("00-{trace}-{}-{flags}", &span[16..]);

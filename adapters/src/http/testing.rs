@@ -64,7 +64,11 @@ impl Server {
                 serving.spawn(serve(number, stream));
             }
         });
-        Self { address, connections, _accepting: AbortOnDropHandle::new(accepting) }
+        Self {
+            address,
+            connections,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
     }
 
     /// Answers every request, on connections kept alive, with what `answer` makes of it.
@@ -114,7 +118,9 @@ impl Seen {
     /// Reads one request; `None` at the end of the stream.
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
         let mut seen = Self::read_head(stream).await?;
-        let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let length = seen
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
         seen.body.resize(length, 0);
         stream.read_exact(&mut seen.body).await.ok()?;
         Some(seen)
@@ -125,7 +131,10 @@ impl Seen {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.ok()?);
         }
-        Some(Self { head: String::from_utf8(head).unwrap(), body: Vec::new() })
+        Some(Self {
+            head: String::from_utf8(head).unwrap(),
+            body: Vec::new(),
+        })
     }
 
     pub(crate) fn line(&self) -> &str {
@@ -133,14 +142,23 @@ impl Seen {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        found.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let mut found = self
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "));
+        found
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 }
 
 /// A complete answer with a body.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    )
 }
 
 /// Writes bytes, whatever becomes of them.
@@ -159,7 +177,9 @@ pub(crate) fn api_config(url: &str) -> ApiConfig {
         tls: None,
         proxy: None,
         retry_after: None,
-        egress: EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()] },
+        egress: EgressConfig {
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+        },
     }
 }
 
@@ -250,7 +270,12 @@ pub(crate) async fn send(
     gate: Arc<dyn Gate>,
 ) -> Result<Receipt, Failure> {
     let request = Request::Http(request);
-    let call = Call { delivery: Arc::clone(delivery), attempt: 1, request, gate };
+    let call = Call {
+        delivery: Arc::clone(delivery),
+        attempt: 1,
+        request,
+        gate,
+    };
     Caller::new(Arc::clone(api)).call(call).await
 }
 

@@ -96,7 +96,9 @@ fn build(config: Option<&TlsConfig>, roots: Arc<RootCertStore>) -> Result<Client
                 path: key.to_owned(),
                 source,
             })?;
-            builder.with_client_auth_cert(chain, key).map_err(TlsError::Identity)
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(TlsError::Identity)
         }
         Some(_) => Err(TlsError::HalfIdentity),
     }
@@ -107,19 +109,29 @@ fn private_authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     for certificate in certificates("ca", path)? {
         roots
             .add(certificate)
-            .map_err(|source| TlsError::Authority { path: path.to_owned(), source })?;
+            .map_err(|source| TlsError::Authority {
+                path: path.to_owned(),
+                source,
+            })?;
     }
     Ok(Arc::new(roots))
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = |source| TlsError::File { key, path: path.to_owned(), source };
+    let file = |source| TlsError::File {
+        key,
+        path: path.to_owned(),
+        source,
+    };
     let found = CertificateDer::pem_file_iter(path)
         .map_err(file)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(file)?;
     if found.is_empty() {
-        return Err(TlsError::Empty { key, path: path.to_owned() });
+        return Err(TlsError::Empty {
+            key,
+            path: path.to_owned(),
+        });
     }
     Ok(found)
 }
@@ -132,10 +144,21 @@ fn system_authorities() -> Result<Arc<RootCertStore>, TlsError> {
         let mut roots = RootCertStore::empty();
         // Old stores hold entries nobody can parse; what is left is what the system trusts.
         let (added, _ignored) = roots.add_parsable_certificates(loaded.certs);
-        let errors = loaded.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-        if added == 0 { Err(errors.join("; ")) } else { Ok(Arc::new(roots)) }
+        let errors = loaded
+            .errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
+        if added == 0 {
+            Err(errors.join("; "))
+        } else {
+            Ok(Arc::new(roots))
+        }
     };
-    SYSTEM.get_or_init(load).clone().map_err(TlsError::NoAuthorities)
+    SYSTEM
+        .get_or_init(load)
+        .clone()
+        .map_err(TlsError::NoAuthorities)
 }
 
 #[cfg(test)]

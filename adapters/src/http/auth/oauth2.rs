@@ -109,7 +109,10 @@ impl OAuth2 {
             return problem("token_url", "must begin with https:// or http://");
         }
         if !config.token_url.username().is_empty() || config.token_url.password().is_some() {
-            return problem("token_url", "holds a user: write client_id and client_secret");
+            return problem(
+                "token_url",
+                "holds a user: write client_id and client_secret",
+            );
         }
         if config.client_id.is_empty() {
             return problem("client_id", "is empty");
@@ -121,7 +124,10 @@ impl OAuth2 {
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(header::CONTENT_TYPE, form_type);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(crate::http::USER_AGENT));
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(crate::http::USER_AGENT),
+        );
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         if !config.scopes.is_empty() {
@@ -185,12 +191,19 @@ impl OAuth2 {
 
     /// Renews `token`, unless somebody else is about it; any failure leaves `token` in use.
     async fn renew_ahead(&self, client: &reqwest::Client, token: Token) -> Token {
-        let Ok(mut flight) = self.flight.try_lock() else { return token };
-        let renewed = self.usable(None).filter(|now| now.generation != token.generation);
+        let Ok(mut flight) = self.flight.try_lock() else {
+            return token;
+        };
+        let renewed = self
+            .usable(None)
+            .filter(|now| now.generation != token.generation);
         if let Some(renewed) = renewed {
             return renewed;
         }
-        if flight.quiet_until.is_some_and(|until| Instant::now() < until) {
+        if flight
+            .quiet_until
+            .is_some_and(|until| Instant::now() < until)
+        {
             return token;
         }
         // Set first: a call dropped in mid-fetch must not make the next one wait as long.
@@ -220,7 +233,9 @@ impl OAuth2 {
     /// One token request. Only the holder of `flight` comes here.
     async fn fetch(&self, client: &reqwest::Client) -> Result<Token, TokenError> {
         let fetched = self.request(client).await;
-        let landed = self.landed.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        let landed = self
+            .landed
+            .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         let (authorization, life) = fetched?;
         let now = Instant::now();
         let token = Token {
@@ -239,7 +254,11 @@ impl OAuth2 {
     ) -> Result<(HeaderValue, Duration), TokenError> {
         if let Some(refused) = self.refused {
             let detail = refused.to_string();
-            return Err(TokenError { result: AttemptResult::RefusedAddress, after: None, detail });
+            return Err(TokenError {
+                result: AttemptResult::RefusedAddress,
+                after: None,
+                detail,
+            });
         }
         let mut request = reqwest::Request::new(http::Method::POST, self.token_url.clone());
         *request.headers_mut() = self.headers.clone();
@@ -247,7 +266,11 @@ impl OAuth2 {
         let network_error = |error: reqwest::Error| {
             let broken = network::diagnose(error, true);
             let detail = self.mask.apply(&broken.detail);
-            TokenError { result: broken.result, after: None, detail }
+            TokenError {
+                result: broken.result,
+                after: None,
+                detail,
+            }
         };
         let mut response = client.execute(request).await.map_err(network_error)?;
         let mut body = Vec::new();
@@ -260,9 +283,15 @@ impl OAuth2 {
         let answer: TokenAnswer = serde_json::from_slice(&body).unwrap_or_default();
         if !response.status().is_success() {
             let after = retry_after::of_headers(response.headers(), (self.now)());
-            let words = [answer.error, answer.error_description].into_iter().flatten();
+            let words = [answer.error, answer.error_description]
+                .into_iter()
+                .flatten();
             let words = words.collect::<Vec<_>>().join(", ");
-            let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+            let words = if words.is_empty() {
+                String::new()
+            } else {
+                format!(": {words}")
+            };
             let detail = format!("the token endpoint answered {}{words}", response.status());
             return Err(self.said_no(after, &detail));
         }
@@ -275,7 +304,10 @@ impl OAuth2 {
             return Err(self.said_no(None, "the token endpoint's answer holds no access_token"));
         };
         self.mask.add(&token);
-        if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        if answer
+            .token_type
+            .is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
+        {
             return Err(self.said_no(None, "the token endpoint's token_type is not bearer"));
         }
         let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -286,15 +318,20 @@ impl OAuth2 {
             serde_json::Value::String(text) => text.parse().ok(),
             other => other.as_f64(),
         });
-        let life =
-            seconds.filter(|seconds: &f64| *seconds > 0.0).map_or(self.lifetime, |seconds| {
+        let life = seconds
+            .filter(|seconds: &f64| *seconds > 0.0)
+            .map_or(self.lifetime, |seconds| {
                 Duration::try_from_secs_f64(seconds).unwrap_or(LIFETIME_MAX)
             });
         Ok((authorization, life.min(LIFETIME_MAX)))
     }
 
     fn said_no(&self, after: Option<Duration>, detail: &str) -> TokenError {
-        TokenError { result: AttemptResult::Auth, after, detail: self.mask.apply(detail) }
+        TokenError {
+            result: AttemptResult::Auth,
+            after,
+            detail: self.mask.apply(detail),
+        }
     }
 }
 
@@ -311,7 +348,11 @@ struct TokenAnswer {
 /// `Basic`, with both halves form-encoded first (RFC 6749 §2.3.1).
 fn basic_credentials(config: &OAuth2Config, mask: &Mask) -> HeaderValue {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let pair = format!("{}:{}", encode(&config.client_id), encode(config.client_secret.expose()));
+    let pair = format!(
+        "{}:{}",
+        encode(&config.client_id),
+        encode(config.client_secret.expose())
+    );
     let encoded = STANDARD.encode(pair);
     mask.add(&encoded);
     let mut value =

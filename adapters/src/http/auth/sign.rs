@@ -115,7 +115,9 @@ impl Signer {
             Self::StandardWebhooks { .. } => WEBHOOK_HEADERS.to_vec(),
             Self::Hmac(hmac) => {
                 let timestamp = hmac.timestamp_header.clone();
-                std::iter::once(hmac.header.clone()).chain(timestamp).collect()
+                std::iter::once(hmac.header.clone())
+                    .chain(timestamp)
+                    .collect()
             }
         }
     }
@@ -130,12 +132,21 @@ impl Signer {
         };
         match self {
             Self::StandardWebhooks { key } => {
-                let signed = [parts.id.as_bytes(), b".", timestamp.as_bytes(), b".", parts.raw];
+                let signed = [
+                    parts.id.as_bytes(),
+                    b".",
+                    timestamp.as_bytes(),
+                    b".",
+                    parts.raw,
+                ];
                 let [id_name, timestamp_name, signature_name] = &WEBHOOK_HEADERS;
                 set(id_name, parts.id);
                 set(timestamp_name, &timestamp);
                 let signature = mac(HmacAlgorithm::Sha256, key, signed);
-                set(signature_name, &format!("v1,{}", STANDARD.encode(signature)));
+                set(
+                    signature_name,
+                    &format!("v1,{}", STANDARD.encode(signature)),
+                );
             }
             Self::Hmac(hmac) => {
                 let signed = hmac.signed.iter().map(|piece| match piece {
@@ -194,7 +205,10 @@ fn pieces(signed: &str) -> Result<Vec<Piece>, ConfigError> {
         pieces.push(Piece::Text(rest.to_owned()));
     }
     if !pieces.contains(&Piece::Raw) {
-        return Err(ConfigError::new("auth.hmac.signed", "must name {raw}, the request's body"));
+        return Err(ConfigError::new(
+            "auth.hmac.signed",
+            "must name {raw}, the request's body",
+        ));
     }
     Ok(pieces)
 }
@@ -224,10 +238,12 @@ fn mac<'a>(
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
 
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -270,7 +286,10 @@ mod tests {
         );
         assert_eq!(headers["webhook-id"], "msg_p5jXN8AQM9LWM0D4loKWxJek");
         assert_eq!(headers["webhook-timestamp"], "1614265330");
-        assert_eq!(headers["webhook-signature"], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(
+            headers["webhook-signature"],
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
     }
 
     /// RFC 2202 §3 test case 2 and RFC 4231 §4.3 test case 2.
@@ -278,7 +297,10 @@ mod tests {
     fn hmacs_match_the_vectors_of_the_rfcs() {
         let data: [&[u8]; 2] = [b"what do ya want ", b"for nothing?"];
         let hex_of = |algorithm| hex(&mac(algorithm, b"Jefe", data));
-        assert_eq!(hex_of(HmacAlgorithm::Sha1), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+        assert_eq!(
+            hex_of(HmacAlgorithm::Sha1),
+            "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"
+        );
         assert_eq!(
             hex_of(HmacAlgorithm::Sha256),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
@@ -295,8 +317,12 @@ mod tests {
         let mut config = config("v0:{timestamp}:{id}:{url}:{raw}");
         config.timestamp_header = Some("X-Timestamp".into());
         config.prefix = "v0=".into();
-        let parts =
-            Parts { id: "i", timestamp_s: 7, url: "https://x.example/a?b=%20", raw: b"\xff{id}\n" };
+        let parts = Parts {
+            id: "i",
+            timestamp_s: 7,
+            url: "https://x.example/a?b=%20",
+            raw: b"\xff{id}\n",
+        };
         let headers = signed(&Signer::hmac(&config).unwrap(), &parts);
         let exact: [&[u8]; 1] = [b"v0:7:i:https://x.example/a?b=%20:\xff{id}\n"];
         let expected = hex(&mac(HmacAlgorithm::Sha256, b"key", exact));
@@ -311,7 +337,12 @@ mod tests {
         // RFC 4231 §4.7, test case 6, has a key of 131 bytes 0xaa; keys are text here, so the
         // expectation for 200 letters comes from the function itself over a hashed key (RFC 2104).
         config.secret = Secret::new("k".repeat(200));
-        let parts = Parts { id: "", timestamp_s: 0, url: "", raw: b"data" };
+        let parts = Parts {
+            id: "",
+            timestamp_s: 0,
+            url: "",
+            raw: b"data",
+        };
         let headers = signed(&Signer::hmac(&config).unwrap(), &parts);
         let hashed = <Sha256 as sha2::Digest>::digest("k".repeat(200));
         let data: [&[u8]; 1] = [b"data"];
@@ -322,11 +353,17 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_when_the_configuration_loads() {
         let cases = [
-            ("{body}", "auth.hmac.signed: has a brace that starts none of"),
+            (
+                "{body}",
+                "auth.hmac.signed: has a brace that starts none of",
+            ),
             ("{raw", "auth.hmac.signed: has a brace"),
             ("raw}", "auth.hmac.signed: has a brace"),
             ("{timestamp}", "auth.hmac.signed: must name {raw}"),
-            ("{timestamp}.{raw}", "auth.hmac.timestamp_header: is missing"),
+            (
+                "{timestamp}.{raw}",
+                "auth.hmac.timestamp_header: is missing",
+            ),
         ];
         for (text, expected) in cases {
             let error = Signer::hmac(&config(text)).err().unwrap().to_string();

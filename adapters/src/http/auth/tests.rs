@@ -9,7 +9,10 @@ fn problem(change: impl FnOnce(&mut ApiConfig)) -> String {
     change(&mut config);
     let guard = Guard::new(&config.egress);
     let built = Auth::new(&config, &guard, &Mask::default(), now);
-    built.err().expect("this configuration cannot work").to_string()
+    built
+        .err()
+        .expect("this configuration cannot work")
+        .to_string()
 }
 
 fn hmac() -> HmacConfig {
@@ -27,7 +30,10 @@ fn hmac() -> HmacConfig {
 #[test]
 fn credentials_that_contradict_each_other_are_refused() {
     let twice = "auth: is given twice";
-    let basic = BasicConfig { username: "ann".into(), password: Secret::new("p") };
+    let basic = BasicConfig {
+        username: "ann".into(),
+        password: Secret::new("p"),
+    };
     let cases: [(String, &str); 7] = [
         (
             problem(|config| {
@@ -54,28 +60,43 @@ fn credentials_that_contradict_each_other_are_refused() {
         (
             problem(|config| {
                 config.auth.hmac = Some(hmac());
-                config.auth.headers.insert("x-signature".into(), Secret::new("v"));
+                config
+                    .auth
+                    .headers
+                    .insert("x-signature".into(), Secret::new("v"));
             }),
             "auth: sets the header `x-signature` twice",
         ),
         (
             problem(|config| {
-                config.auth.headers.insert("X-Token".into(), Secret::new("v"));
-                config.auth.headers.insert("x-token".into(), Secret::new("w"));
+                config
+                    .auth
+                    .headers
+                    .insert("X-Token".into(), Secret::new("v"));
+                config
+                    .auth
+                    .headers
+                    .insert("x-token".into(), Secret::new("w"));
             }),
             "auth: sets the header `x-token` twice",
         ),
         (
             problem(|config| {
                 config.auth.bearer = Some(Secret::new("t"));
-                config.auth.headers.insert("authorization".into(), Secret::new("v"));
+                config
+                    .auth
+                    .headers
+                    .insert("authorization".into(), Secret::new("v"));
             }),
             "auth: sets the header `authorization` twice",
         ),
         (
             problem(|config| {
                 let password = Secret::new("p");
-                config.auth.basic = Some(BasicConfig { username: "a:b".into(), password });
+                config.auth.basic = Some(BasicConfig {
+                    username: "a:b".into(),
+                    password,
+                });
             }),
             "auth.basic.username: must not hold a colon",
         ),
@@ -88,7 +109,10 @@ fn credentials_that_contradict_each_other_are_refused() {
 #[test]
 fn values_that_cannot_be_sent_are_refused_without_being_shown() {
     let cases = [
-        (problem(|c| c.auth.bearer = Some(Secret::new(""))), "auth.bearer: is empty"),
+        (
+            problem(|c| c.auth.bearer = Some(Secret::new(""))),
+            "auth.bearer: is empty",
+        ),
         (
             problem(|c| c.auth.bearer = Some(Secret::new("top\nsecret"))),
             "auth.bearer: does not fit into a header",
@@ -114,7 +138,10 @@ fn values_that_cannot_be_sent_are_refused_without_being_shown() {
     ];
     for (problem, expected) in cases {
         assert!(problem.starts_with(expected), "{problem}");
-        assert!(!problem.contains("secret\n") && !problem.contains("top"), "{problem}");
+        assert!(
+            !problem.contains("secret\n") && !problem.contains("top"),
+            "{problem}"
+        );
     }
 }
 
@@ -122,7 +149,10 @@ fn values_that_cannot_be_sent_are_refused_without_being_shown() {
 fn what_was_derived_from_a_secret_is_masked_like_it() {
     let mut config = api_config("https://api.example/");
     let password = Secret::new("open sesame");
-    config.auth.basic = Some(BasicConfig { username: "Aladdin".into(), password });
+    config.auth.basic = Some(BasicConfig {
+        username: "Aladdin".into(),
+        password,
+    });
     let mask = Mask::default();
     Auth::new(&config, &Guard::new(&config.egress), &mask, now).unwrap();
     let echo = "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==, open sesame, open%20sesame";

@@ -119,12 +119,20 @@ impl AnswerRules {
         let status = answer.status.as_u16();
         let Some(result) = result_of(status) else {
             let detail = format!("answered {}, which is no final status", answer.status);
-            let broken = Broken { result: AttemptResult::Protocol, sent: true, detail };
+            let broken = Broken {
+                result: AttemptResult::Protocol,
+                sent: true,
+                detail,
+            };
             return Err(self.broken(broken, context.exchange));
         };
         if answer.cut == Some(Cut::Broken) && self.outcome_needs_body() {
             let detail = format!("answered {}, but its body broke off", answer.status);
-            let broken = Broken { result: AttemptResult::Reset, sent: true, detail };
+            let broken = Broken {
+                result: AttemptResult::Reset,
+                sent: true,
+                detail,
+            };
             return Err(self.broken(broken, context.exchange));
         }
         let mut detail = format!("answered {}", answer.status);
@@ -138,7 +146,11 @@ impl AnswerRules {
             _ => Health::Good,
         };
         if said == Said::Delivered {
-            return Ok(Receipt { result, health, exchange: context.exchange });
+            return Ok(Receipt {
+                result,
+                health,
+                exchange: context.exchange,
+            });
         }
         let after = header
             .or_else(|| self.run_retry_after(answer, &context))
@@ -158,7 +170,11 @@ impl AnswerRules {
 
     /// What follows from a request without an answer.
     pub(super) fn broken(&self, broken: Broken, exchange: Exchange) -> Failure {
-        let class = if broken.sent { RetryOn::Ambiguous } else { RetryOn::Connect };
+        let class = if broken.sent {
+            RetryOn::Ambiguous
+        } else {
+            RetryOn::Connect
+        };
         let refused = broken.result == AttemptResult::RefusedAddress;
         let unsendable = broken.result == AttemptResult::Oversize;
         let retried = refused || (!unsendable && self.retry_on.contains(&class));
@@ -169,7 +185,11 @@ impl AnswerRules {
             } else {
                 Verdict::Dead(DeadReason::Rejected)
             },
-            health: if refused || unsendable { Health::Silent } else { Health::Bad },
+            health: if refused || unsendable {
+                Health::Silent
+            } else {
+                Health::Bad
+            },
             throttle: None,
             detail: broken.detail,
             exchange,
@@ -197,7 +217,9 @@ impl AnswerRules {
 
     /// An `outcome` that never looks at the body is not kept from its say by a broken one.
     fn outcome_needs_body(&self) -> bool {
-        self.outcome.as_ref().is_some_and(|outcome| outcome.source().contains("body"))
+        self.outcome
+            .as_ref()
+            .is_some_and(|outcome| outcome.source().contains("body"))
     }
 
     /// What `outcome` says; its error is a retry, and part of `detail`.
@@ -228,7 +250,9 @@ impl AnswerRules {
     /// usual case, so that an error says as much as nothing.
     fn run_retry_after(&self, answer: &Answer, context: &Context<'_>) -> Option<Duration> {
         let expression = self.retry_after.as_ref()?;
-        let output = expression.run(&input(answer).ok()?, &variables(context)).ok()?;
+        let output = expression
+            .run(&input(answer).ok()?, &variables(context))
+            .ok()?;
         retry_after::of_seconds(output.to_value().as_f64()?)
     }
 }
@@ -276,15 +300,23 @@ fn input_json(answer: &Answer) -> String {
         None => Value::from(String::from_utf8_lossy(&answer.body)).to_string(),
     };
     let headers = Value::Object(headers);
-    format!(r#"{{"status":{},"headers":{headers},"body":{body}}}"#, answer.status.as_u16())
+    format!(
+        r#"{{"status":{},"headers":{headers},"body":{body}}}"#,
+        answer.status.as_u16()
+    )
 }
 
 /// The body's text when it is JSON: said to be, or of no said type, and well-formed.
 fn json_body(answer: &Answer) -> Option<&str> {
-    let kind = answer.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    let kind = answer
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map(|kind| kind.as_bytes());
     let said = kind.is_none_or(|kind| kind.to_ascii_lowercase().windows(4).any(|w| w == b"json"));
     let text = std::str::from_utf8(&answer.body).ok().filter(|_| said)?;
-    serde_json::from_str::<&RawValue>(text).ok().map(RawValue::get)
+    serde_json::from_str::<&RawValue>(text)
+        .ok()
+        .map(RawValue::get)
 }
 
 /// Enough of it to recognise it by.

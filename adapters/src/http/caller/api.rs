@@ -66,7 +66,10 @@ impl Api {
     ) -> Result<Self, ConfigError> {
         check_url("url", &config.url)?;
         if config.url.fragment().is_some() {
-            return Err(ConfigError::new("url", "holds a fragment (`#…`), which is never sent"));
+            return Err(ConfigError::new(
+                "url",
+                "holds a fragment (`#…`), which is never sent",
+            ));
         }
         let guard = Guard::new(&config.egress);
         let auth = Auth::new(config, &guard, &mask, now)?;
@@ -75,15 +78,28 @@ impl Api {
         let tls = client_tls(config)?;
         let client = client(tls, guard, concurrency, config.proxy.as_ref(), &mask)?;
         let mut url = config.url.clone();
-        url.set_username("").and_then(|()| url.set_password(None)).expect("an http URL has a host");
+        url.set_username("")
+            .and_then(|()| url.set_password(None))
+            .expect("an http URL has a host");
         let retry_after = config.retry_after.clone();
-        Ok(Self { url, headers, auth, retry_after, refused, client, mask, now })
+        Ok(Self {
+            url,
+            headers,
+            auth,
+            retry_after,
+            refused,
+            client,
+            mask,
+            now,
+        })
     }
 }
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("host", &self.url.host_str()).finish_non_exhaustive()
+        f.debug_struct("Api")
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,10 +117,16 @@ pub(crate) fn route_headers<'a>(
         let key = format!("{key}.{name}");
         let name = header_name(&key, name)?;
         if auth.sets(&name) {
-            return Err(ConfigError::new(key, "is set by the upstream's `auth:` too: keep one"));
+            return Err(ConfigError::new(
+                key,
+                "is set by the upstream's `auth:` too: keep one",
+            ));
         }
         if typed.iter().any(|(known, _)| *known == name) {
-            return Err(ConfigError::new(key, "is written twice: header names ignore case"));
+            return Err(ConfigError::new(
+                key,
+                "is written twice: header names ignore case",
+            ));
         }
         typed.push((name, template.clone()));
     }
@@ -113,7 +135,10 @@ pub(crate) fn route_headers<'a>(
 
 fn check_url(key: &str, url: &Url) -> Result<(), ConfigError> {
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(ConfigError::new(key, "must begin with https:// or http:// and name a host"));
+        return Err(ConfigError::new(
+            key,
+            "must begin with https:// or http:// and name a host",
+        ));
     }
     Ok(())
 }
@@ -121,7 +146,10 @@ fn check_url(key: &str, url: &Url) -> Result<(), ConfigError> {
 fn client_tls(config: &ApiConfig) -> Result<ClientConfig, ConfigError> {
     let token_url = config.auth.oauth2.as_ref().map(|oauth2| &oauth2.token_url);
     let urls = [Some(&config.url), token_url, config.proxy.as_ref()];
-    let speaks_tls = urls.into_iter().flatten().any(|url| url.scheme() == "https");
+    let speaks_tls = urls
+        .into_iter()
+        .flatten()
+        .any(|url| url.scheme() == "https");
     let built = if speaks_tls || config.tls.is_some() {
         tls::client_config(config.tls.as_ref())
     } else {
@@ -145,7 +173,10 @@ fn client(
     let guard = proxy.is_none().then_some(guard);
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Resolver { guard, lookups: Arc::new(Semaphore::new(LOOKUPS)) })
+        .dns_resolver(Resolver {
+            guard,
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        })
         .connector_layer(DialLayer)
         // A redirect would carry our body and credentials to a place nobody configured.
         .redirect(reqwest::redirect::Policy::none())
@@ -167,12 +198,16 @@ fn client(
         .http2_keep_alive_while_idle(false);
     if let Some(url) = proxy {
         check_url("proxy", url)?;
-        url.password().into_iter().for_each(|password| mask.add(password));
+        url.password()
+            .into_iter()
+            .for_each(|password| mask.add(password));
         let proxy = reqwest::Proxy::all(url.clone())
             .map_err(|error| ConfigError::new("proxy", error.without_url().to_string()))?;
         builder = builder.proxy(proxy);
     }
-    builder.build().map_err(|error| ConfigError::new("url", error.without_url().to_string()))
+    builder
+        .build()
+        .map_err(|error| ConfigError::new("url", error.without_url().to_string()))
 }
 
 // ===== names to addresses =====
@@ -192,7 +227,9 @@ impl reqwest::dns::Resolve for Resolver {
             let look_up = move || {
                 // Given back when the thread is free again, even if nobody waits any more.
                 let _permit = permit;
-                (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
+                (name.as_str(), 0)
+                    .to_socket_addrs()
+                    .map(Iterator::collect::<Vec<_>>)
             };
             let mut found = tokio::task::spawn_blocking(look_up).await??;
             let Some(guard) = guard else {

@@ -133,7 +133,9 @@ where
             set_failed(result.is_err());
             result
         };
-        Dialling { task: AbortOnDropHandle::new(tokio::spawn(task)) }
+        Dialling {
+            task: AbortOnDropHandle::new(tokio::spawn(task)),
+        }
     }
 }
 
@@ -148,7 +150,9 @@ impl<T> Future for Dialling<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = Pin::new(&mut self.task).poll(cx);
         let mark = |connect: &Arc<Connect>| {
-            connect.pending.store(polled.is_pending(), Ordering::Release);
+            connect
+                .pending
+                .store(polled.is_pending(), Ordering::Release);
         };
         // Outside of a request it is the client's background that polls.
         let _ = CONNECT.try_with(mark);

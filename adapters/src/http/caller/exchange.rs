@@ -87,8 +87,13 @@ fn push_headers(text: &mut String, headers: &HeaderMap) {
 
 /// Headers whose values are credentials whoever set them.
 fn holds_credentials(name: &HeaderName) -> bool {
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE]
-        .contains(name)
+    [
+        header::AUTHORIZATION,
+        header::PROXY_AUTHORIZATION,
+        header::COOKIE,
+        header::SET_COOKIE,
+    ]
+    .contains(name)
 }
 
 fn push_body(mask: &Mask, text: &mut String, body: &Bytes) {
@@ -105,7 +110,10 @@ fn push_body(mask: &Mask, text: &mut String, body: &Bytes) {
         }
         // Base64 would hide a secret from the mask.
         Err(_) if mask.apply(&String::from_utf8_lossy(shown)).contains(MASKED) => {
-            text.push_str(&format!("[{} bytes, not text, with a secret in them]", body.len()));
+            text.push_str(&format!(
+                "[{} bytes, not text, with a secret in them]",
+                body.len()
+            ));
         }
         Err(_) => {
             text.push_str(&format!("[{} bytes, not text; Base64] ", body.len()));
@@ -118,7 +126,9 @@ fn push_body(mask: &Mask, text: &mut String, body: &Bytes) {
 fn masked(mask: &Mask, text: String) -> String {
     let mut text = mask.apply(&text);
     if text.len() > KEPT {
-        let end = (0..=KEPT - ELLIPSIS.len()).rev().find(|at| text.is_char_boundary(*at));
+        let end = (0..=KEPT - ELLIPSIS.len())
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or(0));
         text.push_str(ELLIPSIS);
     }

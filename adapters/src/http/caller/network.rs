@@ -29,11 +29,19 @@ pub(crate) fn diagnose(error: reqwest::Error, sent: bool) -> Broken {
     let broken = |result, sent, what: &str| Broken {
         result,
         sent,
-        detail: if root.is_empty() { what.to_owned() } else { format!("{what}: {root}") },
+        detail: if root.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what}: {root}")
+        },
     };
     if let Some(refused) = find::<RefusedAddress>(&links) {
         let detail = refused.to_string();
-        return Broken { result: AttemptResult::RefusedAddress, sent: false, detail };
+        return Broken {
+            result: AttemptResult::RefusedAddress,
+            sent: false,
+            detail,
+        };
     }
     if error.is_builder() {
         return broken(AttemptResult::Oversize, false, "the request cannot be sent");
@@ -53,13 +61,21 @@ pub(crate) fn diagnose(error: reqwest::Error, sent: bool) -> Broken {
     if let Some(rustls::Error::AlertReceived(alert)) = tls
         && is_about_certificates(*alert)
     {
-        return broken(AttemptResult::Tls, false, "the client certificate was refused");
+        return broken(
+            AttemptResult::Tls,
+            false,
+            "the client certificate was refused",
+        );
     }
     let hyper = find::<hyper::Error>(&links);
     let is = |test: fn(&hyper::Error) -> bool| hyper.is_some_and(test);
     // hyper's word for a request that it gives back because no connection had taken it.
     if !sent || is(hyper::Error::is_canceled) {
-        let result = if tls.is_some() { AttemptResult::Tls } else { AttemptResult::Connect };
+        let result = if tls.is_some() {
+            AttemptResult::Tls
+        } else {
+            AttemptResult::Connect
+        };
         return broken(result, false, "the connection closed before the request");
     }
     if is(hyper::Error::is_timeout) {
@@ -68,7 +84,11 @@ pub(crate) fn diagnose(error: reqwest::Error, sent: bool) -> Broken {
     if is(hyper::Error::is_parse) {
         return broken(AttemptResult::Protocol, true, "the answer is not HTTP");
     }
-    broken(AttemptResult::Reset, true, "the connection broke after the request was sent")
+    broken(
+        AttemptResult::Reset,
+        true,
+        "the connection broke after the request was sent",
+    )
 }
 
 /// Every error in the chain, outermost first. `io::Error` hides what it wraps from `source()`,
@@ -84,7 +104,10 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'st
 }
 
 fn step<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
         Some(inner) => Some(inner),
         None => error.source(),
     }

@@ -12,7 +12,9 @@ use crate::Timestamp;
 /// saturates. Dates count from the answer's own `Date`, else from `now`, since clocks differ.
 pub(crate) fn of_headers(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let values = headers.get_all(header::RETRY_AFTER).iter();
-    values.filter_map(|value| of_value(value.to_str().ok()?.trim(), headers, now)).max()
+    values
+        .filter_map(|value| of_value(value.to_str().ok()?.trim(), headers, now))
+        .max()
 }
 
 /// A number of seconds, if it is one that can be waited for.
@@ -24,12 +26,16 @@ pub(crate) fn of_seconds(seconds: f64) -> Option<Duration> {
 fn of_value(value: &str, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     // f64's own parser takes `inf`, `nan` and signs too; those are no numbers of seconds.
     let numeric = value.starts_with(|c: char| c.is_ascii_digit())
-        && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+'));
+        && value
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+'));
     if numeric {
         return of_seconds(value.parse().ok()?);
     }
     let at = httpdate::parse_http_date(value).ok()?;
-    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+    let date = headers
+        .get(header::DATE)
+        .and_then(|date| date.to_str().ok());
     let base = date
         .and_then(|date| httpdate::parse_http_date(date).ok())
         .unwrap_or_else(|| UNIX_EPOCH + Duration::from_millis(u64::try_from(now.0).unwrap_or(0)));
@@ -45,7 +51,10 @@ mod tests {
 
     fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
         let headers = headers.iter().map(|(name, value)| {
-            (http::HeaderName::from_static(name), value.parse::<http::HeaderValue>().unwrap())
+            (
+                http::HeaderName::from_static(name),
+                value.parse::<http::HeaderValue>().unwrap(),
+            )
         });
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -88,22 +97,41 @@ mod tests {
         let minute = Some(Duration::from_secs(60));
         assert_eq!(wait(&[("retry-after", later)]), minute);
         let skewed = ("date", "Sun, 06 Nov 1994 08:50:07 GMT");
-        assert_eq!(wait(&[("retry-after", later), skewed]), Some(Duration::from_secs(30)));
-        assert_eq!(wait(&[("retry-after", later), ("date", "yesterday")]), minute);
+        assert_eq!(
+            wait(&[("retry-after", later), skewed]),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(
+            wait(&[("retry-after", later), ("date", "yesterday")]),
+            minute
+        );
         // RFC 850 and asctime forms are to be accepted too.
-        assert_eq!(wait(&[("retry-after", "Sunday, 06-Nov-94 08:50:37 GMT")]), minute);
+        assert_eq!(
+            wait(&[("retry-after", "Sunday, 06-Nov-94 08:50:37 GMT")]),
+            minute
+        );
         assert_eq!(wait(&[("retry-after", "Sun Nov  6 08:50:37 1994")]), minute);
     }
 
     #[test]
     fn a_date_that_has_passed_says_nothing() {
-        assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]), None);
-        assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), None);
+        assert_eq!(
+            wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]),
+            None
+        );
+        assert_eq!(
+            wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]),
+            None
+        );
     }
 
     #[test]
     fn of_several_headers_the_longest_wait_holds() {
-        let two = [("retry-after", "5"), ("retry-after", "nonsense"), ("retry-after", "30")];
+        let two = [
+            ("retry-after", "5"),
+            ("retry-after", "nonsense"),
+            ("retry-after", "30"),
+        ];
         assert_eq!(wait(&two), Some(Duration::from_secs(30)));
         assert_eq!(wait(&[]), None);
     }

@@ -38,7 +38,10 @@ async fn a_request_arrives_byte_for_byte_with_the_headers_of_the_contract() {
     .await;
     let api = api(&api_config(&format!("{}/v2", server.url())));
     let receipt = attempt(&api, &target_config()).await.unwrap();
-    assert_eq!((receipt.result, receipt.health), (AttemptResult::Success, Health::Good));
+    assert_eq!(
+        (receipt.result, receipt.health),
+        (AttemptResult::Success, Health::Good)
+    );
     let seen = seen.recv().await.unwrap();
     assert_eq!(seen.line(), "POST /v2 HTTP/1.1");
     assert_eq!(seen.body, DATA);
@@ -48,15 +51,24 @@ async fn a_request_arrives_byte_for_byte_with_the_headers_of_the_contract() {
     assert_eq!(seen.header("accept"), Some("application/json"));
     let agent = format!("tidegate/{}", env!("CARGO_PKG_VERSION"));
     assert_eq!(seen.header("user-agent"), Some(agent.as_str()));
-    assert_eq!(seen.header("host"), Some(server.address.to_string().as_str()));
+    assert_eq!(
+        seen.header("host"),
+        Some(server.address.to_string().as_str())
+    );
     let trace = seen.header("traceparent").unwrap();
     assert_eq!(trace.len(), 55);
     for unasked in ["accept-encoding", "referer", "cookie", "transfer-encoding"] {
         assert_eq!(seen.header(unasked), None, "{unasked}");
     }
     let request = receipt.exchange.request;
-    assert!(request.starts_with("POST /v2\nhost: 127.0.0.1:"), "{request}");
-    assert!(request.ends_with(std::str::from_utf8(DATA).unwrap()), "{request}");
+    assert!(
+        request.starts_with("POST /v2\nhost: 127.0.0.1:"),
+        "{request}"
+    );
+    assert!(
+        request.ends_with(std::str::from_utf8(DATA).unwrap()),
+        "{request}"
+    );
     assert_eq!(receipt.exchange.status, Some(201));
     let response = "201 Created\ncontent-length: 11\nx-ref: 9\n\n{\"ok\":true}";
     assert_eq!(receipt.exchange.response, response);
@@ -73,7 +85,10 @@ async fn the_environments_proxies_are_ignored() {
     }
     let output = child.output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
     assert_eq!(proxy.connections(), 0);
 }
 
@@ -87,12 +102,21 @@ async fn a_configured_proxy_is_used_and_may_be_private_itself() {
     .await;
     let mut config = api_config("http://api.example/v2");
     config.egress.allow.clear();
-    config.proxy = Some(format!("http://ann:s3cret-word@{}", proxy.address).parse().unwrap());
+    config.proxy = Some(
+        format!("http://ann:s3cret-word@{}", proxy.address)
+            .parse()
+            .unwrap(),
+    );
     let mask = Mask::default();
-    attempt(&api_with(&config, &mask), &target_config()).await.unwrap();
+    attempt(&api_with(&config, &mask), &target_config())
+        .await
+        .unwrap();
     let seen = seen.recv().await.unwrap();
     assert_eq!(seen.line(), "POST http://api.example/v2 HTTP/1.1");
-    assert_eq!(seen.header("proxy-authorization"), Some("Basic YW5uOnMzY3JldC13b3Jk"));
+    assert_eq!(
+        seen.header("proxy-authorization"),
+        Some("Basic YW5uOnMzY3JldC13b3Jk")
+    );
     assert_eq!(mask.apply("s3cret-word"), "***");
     assert!(!format!("{config:?}").contains("s3cret-word"));
 }
@@ -120,7 +144,10 @@ async fn a_server_that_never_answers_is_an_ambiguous_timeout() {
     }
     let failure = timed_out(&request, Duration::from_secs(10));
     assert_eq!(gist(&failure), (AttemptResult::Timeout, RETRY, Health::Bad));
-    assert_eq!(failure.to_string(), "timeout: no complete answer within 10s");
+    assert_eq!(
+        failure.to_string(),
+        "timeout: no complete answer within 10s"
+    );
     assert!(failure.exchange.request.starts_with("POST /\n"));
 }
 
@@ -160,15 +187,29 @@ async fn an_endless_body_is_read_to_the_limit_and_the_status_decides() {
         let closed = closed.clone();
         async move {
             Seen::read(&mut stream).await.unwrap();
-            write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n").await;
+            write(
+                &mut stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n",
+            )
+            .await;
             let zeros = [b'0'; 16 << 10];
-            while tokio::io::AsyncWriteExt::write_all(&mut stream, &zeros).await.is_ok() {}
+            while tokio::io::AsyncWriteExt::write_all(&mut stream, &zeros)
+                .await
+                .is_ok()
+            {}
             closed.send(()).await.unwrap();
         }
     })
     .await;
-    let receipt = attempt(&api(&api_config(&server.url())), &target_config()).await.unwrap();
-    assert!(receipt.exchange.response.contains("[body truncated: longer than max_response]"));
+    let receipt = attempt(&api(&api_config(&server.url())), &target_config())
+        .await
+        .unwrap();
+    assert!(
+        receipt
+            .exchange
+            .response
+            .contains("[body truncated: longer than max_response]")
+    );
     assert!(receipt.exchange.response.len() <= exchange::KEPT);
     cut_off.recv().await.unwrap();
 }
@@ -183,7 +224,12 @@ async fn a_body_of_just_the_limit_is_whole() {
     assert!(receipt.exchange.response.ends_with("\n\n12345678"));
     config.max_response = 7;
     let receipt = attempt(&api, &config).await.unwrap();
-    assert!(receipt.exchange.response.ends_with("max_response]\n1234567"));
+    assert!(
+        receipt
+            .exchange
+            .response
+            .ends_with("max_response]\n1234567")
+    );
 }
 
 #[tokio::test]
@@ -191,13 +237,22 @@ async fn a_body_that_breaks_off_after_a_good_head_is_delivered() {
     // [U5]
     let server = Server::start(|_, mut stream| async move {
         Seen::read(&mut stream).await.unwrap();
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half").await;
+        write(
+            &mut stream,
+            "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half",
+        )
+        .await;
     })
     .await;
-    let receipt = attempt(&api(&api_config(&server.url())), &target_config()).await.unwrap();
+    let receipt = attempt(&api(&api_config(&server.url())), &target_config())
+        .await
+        .unwrap();
     assert_eq!(receipt.result, AttemptResult::Success);
     let response = receipt.exchange.response;
-    assert!(response.contains("[body truncated: the connection broke]"), "{response}");
+    assert!(
+        response.contains("[body truncated: the connection broke]"),
+        "{response}"
+    );
     assert!(response.ends_with("{\"half"), "{response}");
 }
 
@@ -206,7 +261,11 @@ async fn a_body_that_is_reset_after_a_good_head_is_delivered() {
     // [U5]
     let server = Server::start(|_, mut stream| async move {
         Seen::read(&mut stream).await.unwrap();
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half").await;
+        write(
+            &mut stream,
+            "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half",
+        )
+        .await;
         reset(stream);
     })
     .await;
@@ -274,8 +333,16 @@ async fn an_overloaded_upstream_is_left_alone_for_as_long_as_it_asks() {
         let api = api(&api_config(&server.url()));
         let failure = attempt(&api, &target_config()).await.unwrap_err();
         let after = seconds.map(Duration::from_secs);
-        assert_eq!(failure.throttle, Some(Throttle { after }), "{status} {headers}");
-        assert_eq!(failure.verdict, Verdict::Retry { after }, "{status} {headers}");
+        assert_eq!(
+            failure.throttle,
+            Some(Throttle { after }),
+            "{status} {headers}"
+        );
+        assert_eq!(
+            failure.verdict,
+            Verdict::Retry { after },
+            "{status} {headers}"
+        );
         assert_eq!(failure.health, Health::Silent, "{status} {headers}");
     }
 }
@@ -290,7 +357,12 @@ async fn statuses_mean_what_the_contract_says() {
         ("401 Unauthorized", Auth, RETRY, Health::Bad),
         ("403 Forbidden", ClientError, REJECTED, Health::Good),
         ("404 Not Found", ClientError, REJECTED, Health::Good),
-        ("407 Proxy Authentication Required", Auth, RETRY, Health::Bad),
+        (
+            "407 Proxy Authentication Required",
+            Auth,
+            RETRY,
+            Health::Bad,
+        ),
         ("408 Request Timeout", ClientError, RETRY, Health::Good),
         ("410 Gone", ClientError, REJECTED, Health::Good),
         ("425 Too Early", ClientError, RETRY, Health::Good),
@@ -318,7 +390,10 @@ async fn success_and_retry_on_are_the_routes_own() {
     let mut config = target_config();
     config.success.push(StatusPattern::Code(404));
     let receipt = attempt(&api, &config).await.unwrap();
-    assert_eq!((receipt.result, receipt.health), (AttemptResult::ClientError, Health::Good));
+    assert_eq!(
+        (receipt.result, receipt.health),
+        (AttemptResult::ClientError, Health::Good)
+    );
     config.success = vec![StatusPattern::Class(2)];
     config.retry_on = vec![RetryOn::Default, RetryOn::Status(StatusPattern::Code(404))];
     assert_eq!(attempt(&api, &config).await.unwrap_err().verdict, RETRY);
@@ -327,7 +402,13 @@ async fn success_and_retry_on_are_the_routes_own() {
 #[tokio::test]
 async fn redirects_are_never_followed() {
     // [U13]
-    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+    for status in [
+        "301 Moved",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary",
+        "308 Permanent",
+    ] {
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
         let server = Server::answering(move |_| {
@@ -337,7 +418,10 @@ async fn redirects_are_never_followed() {
         .await;
         let api = api(&api_config(&server.url()));
         let failure = attempt(&api, &target_config()).await.unwrap_err();
-        assert_eq!(gist(&failure), (AttemptResult::Redirect, REJECTED, Health::Good));
+        assert_eq!(
+            gist(&failure),
+            (AttemptResult::Redirect, REJECTED, Health::Good)
+        );
         assert_eq!(requests.load(Ordering::SeqCst), 1);
     }
 }
@@ -352,7 +436,11 @@ async fn a_refused_connection_was_not_sent() {
     let api = api(&api_config(&url));
     let failure = attempt(&api, &target_config()).await.unwrap_err();
     assert_eq!(gist(&failure), (AttemptResult::Connect, RETRY, Health::Bad));
-    assert!(failure.detail.starts_with("no connection: "), "{}", failure.detail);
+    assert!(
+        failure.detail.starts_with("no connection: "),
+        "{}",
+        failure.detail
+    );
     let mut config = target_config();
     config.retry_on = vec![RetryOn::Ambiguous];
     assert_eq!(attempt(&api, &config).await.unwrap_err().verdict, REJECTED);
@@ -374,7 +462,10 @@ async fn an_answer_lost_after_the_request_is_ambiguous_and_keeps_its_key() {
     let server = Server::start(move |_, mut stream| {
         let requests = requests.clone();
         async move {
-            requests.send(Seen::read(&mut stream).await.unwrap()).await.unwrap();
+            requests
+                .send(Seen::read(&mut stream).await.unwrap())
+                .await
+                .unwrap();
         }
     })
     .await;
@@ -386,7 +477,10 @@ async fn an_answer_lost_after_the_request_is_ambiguous_and_keeps_its_key() {
     assert_eq!(attempt(&api, &config).await.unwrap_err().verdict, REJECTED);
     let (first, second) = (seen.recv().await.unwrap(), seen.recv().await.unwrap());
     assert!(first.header("idempotency-key").is_some());
-    assert_eq!(first.header("idempotency-key"), second.header("idempotency-key"));
+    assert_eq!(
+        first.header("idempotency-key"),
+        second.header("idempotency-key")
+    );
 }
 
 #[tokio::test]
@@ -410,7 +504,11 @@ async fn what_is_not_http_is_a_protocol_error() {
         let failure = attempt(&api(&api_config(&server.url())), &target_config()).await;
         let failure = failure.unwrap_err();
         let text = String::from_utf8_lossy(bytes);
-        assert_eq!(gist(&failure), (AttemptResult::Protocol, RETRY, Health::Bad), "{text}");
+        assert_eq!(
+            gist(&failure),
+            (AttemptResult::Protocol, RETRY, Health::Bad),
+            "{text}"
+        );
     }
 }
 
@@ -422,12 +520,16 @@ async fn interim_answers_do_not_end_an_attempt() {
         format!("{interim}{OK}")
     })
     .await;
-    attempt(&api(&api_config(&server.url())), &target_config()).await.unwrap();
+    attempt(&api(&api_config(&server.url())), &target_config())
+        .await
+        .unwrap();
     let server = Server::answering(|_| {
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_owned()
     })
     .await;
-    let failure = attempt(&api(&api_config(&server.url())), &target_config()).await.unwrap_err();
+    let failure = attempt(&api(&api_config(&server.url())), &target_config())
+        .await
+        .unwrap_err();
     assert_eq!(failure.result, Some(AttemptResult::Protocol));
 }
 
@@ -436,7 +538,11 @@ async fn a_body_refused_while_it_is_sent_is_refused() {
     // [U21]
     let server = Server::start(|_, mut stream| async move {
         Seen::read_head(&mut stream).await.unwrap();
-        write(&mut stream, answer("413 Too Large", "connection: close\r\n", "too large")).await;
+        write(
+            &mut stream,
+            answer("413 Too Large", "connection: close\r\n", "too large"),
+        )
+        .await;
         // Unread bytes would turn the close into a reset that may destroy the answer.
         while matches!(stream.read(&mut [0; 1 << 16]).await, Ok(1..)) {}
     })
@@ -446,8 +552,13 @@ async fn a_body_refused_while_it_is_sent_is_refused() {
     let delivery =
         crate::http::testing::delivery_of(crate::http::testing::event(crate::Data::Binary(body)));
     let request = prepare(&target(&target_config(), &api), &delivery).unwrap();
-    let failure = send(&api, request, &delivery, Arc::new(Gates::default())).await.unwrap_err();
-    assert_eq!(gist(&failure), (AttemptResult::ClientError, REJECTED, Health::Good));
+    let failure = send(&api, request, &delivery, Arc::new(Gates::default()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        gist(&failure),
+        (AttemptResult::ClientError, REJECTED, Health::Good)
+    );
     assert!(failure.exchange.request.len() <= exchange::KEPT);
 }
 
@@ -455,7 +566,14 @@ async fn a_body_refused_while_it_is_sent_is_refused() {
 async fn private_addresses_are_refused_before_anything_is_sent() {
     let server = Server::answering(|_| OK.to_owned()).await;
     let port = server.address.port();
-    let hosts = ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"];
+    let hosts = [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+    ];
     for host in hosts {
         let mut config = api_config(&format!("http://{host}:{port}/"));
         config.egress.allow.clear();
@@ -464,7 +582,11 @@ async fn private_addresses_are_refused_before_anything_is_sent() {
         let failure = attempt(&api(&config), &rules).await.unwrap_err();
         let expected = (AttemptResult::RefusedAddress, RETRY, Health::Silent);
         assert_eq!(gist(&failure), expected, "{host}");
-        assert!(failure.detail.contains("is a loopback address"), "{}", failure.detail);
+        assert!(
+            failure.detail.contains("is a loopback address"),
+            "{}",
+            failure.detail
+        );
     }
     assert_eq!(server.connections(), 0);
 }
@@ -488,8 +610,14 @@ async fn credentials_are_sent_and_shown_nowhere() {
     .await;
     let mut config = api_config(&format!("{}/v2?fixed=1", server.url()));
     config.auth.bearer = Some(Secret::new("bearer-token-1"));
-    config.auth.headers.insert("X-App-Token".into(), Secret::new("header-secret-1"));
-    config.auth.query.insert("api_key".into(), Secret::new("query secret&1"));
+    config
+        .auth
+        .headers
+        .insert("X-App-Token".into(), Secret::new("header-secret-1"));
+    config
+        .auth
+        .query
+        .insert("api_key".into(), Secret::new("query secret&1"));
     config.auth.query.insert("k".into(), Secret::new("short"));
     let mask = Mask::default();
     mask.add("query secret&1");
@@ -498,14 +626,29 @@ async fn credentials_are_sent_and_shown_nowhere() {
     let seen = seen.recv().await.unwrap();
     assert_eq!(seen.header("authorization"), Some("Bearer bearer-token-1"));
     assert_eq!(seen.header("x-app-token"), Some("header-secret-1"));
-    assert_eq!(seen.line(), "POST /v2?fixed=1&api_key=query+secret%261&k=short HTTP/1.1");
+    assert_eq!(
+        seen.line(),
+        "POST /v2?fixed=1&api_key=query+secret%261&k=short HTTP/1.1"
+    );
     let request = &failure.exchange.request;
-    assert!(request.starts_with("POST /v2?fixed=1&api_key=***&k=***\n"), "{request}");
+    assert!(
+        request.starts_with("POST /v2?fixed=1&api_key=***&k=***\n"),
+        "{request}"
+    );
     assert!(request.contains("authorization: ***\n") && request.contains("x-app-token: ***\n"));
     let response = &failure.exchange.response;
-    assert!(response.contains("x-echo: ***\nset-cookie: ***\n"), "{response}");
-    assert!(response.ends_with("you sent *** and *** and ***"), "{response}");
-    for shown in [format!("{failure:?} {failure}"), format!("{api:?} {config:?}")] {
+    assert!(
+        response.contains("x-echo: ***\nset-cookie: ***\n"),
+        "{response}"
+    );
+    assert!(
+        response.ends_with("you sent *** and *** and ***"),
+        "{response}"
+    );
+    for shown in [
+        format!("{failure:?} {failure}"),
+        format!("{api:?} {config:?}"),
+    ] {
         for secret in ["bearer-token-1", "header-secret-1", "query secret", "short"] {
             assert!(!shown.contains(secret), "{shown}");
         }
@@ -515,7 +658,10 @@ async fn credentials_are_sent_and_shown_nowhere() {
 #[tokio::test]
 async fn network_errors_hold_no_secrets() {
     let mut config = api_config("http://127.0.0.1:1/path-in-question");
-    config.auth.query.insert("api_key".into(), Secret::new("query-secret-1"));
+    config
+        .auth
+        .query
+        .insert("api_key".into(), Secret::new("query-secret-1"));
     config.url.set_username("user-name-1").unwrap();
     config.url.set_password(Some("user-secret-1")).unwrap();
     let api = api(&config);
@@ -536,10 +682,15 @@ async fn the_user_part_of_the_url_is_sent_as_basic_credentials() {
     })
     .await;
     let url = format!("http://Aladdin:open%20sesame@{}/", server.address);
-    attempt(&api(&api_config(&url)), &target_config()).await.unwrap();
+    attempt(&api(&api_config(&url)), &target_config())
+        .await
+        .unwrap();
     // RFC 7617 §2.
     let expected = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
-    assert_eq!(seen.recv().await.unwrap().header("authorization"), Some(expected));
+    assert_eq!(
+        seen.recv().await.unwrap().header("authorization"),
+        Some(expected)
+    );
 }
 
 #[tokio::test]
@@ -551,8 +702,10 @@ async fn a_signed_request_carries_its_key_as_id_and_the_time_of_sending() {
     })
     .await;
     let mut config = api_config(&server.url());
-    config.auth.basic =
-        Some(BasicConfig { username: "ann".into(), password: Secret::new("password-1") });
+    config.auth.basic = Some(BasicConfig {
+        username: "ann".into(),
+        password: Secret::new("password-1"),
+    });
     let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     config.auth.standard_webhooks = Some(StandardWebhooksConfig { secret });
     attempt(&api(&config), &target_config()).await.unwrap();
@@ -572,9 +725,12 @@ async fn requests_without_a_body_say_so_the_way_their_method_does() {
     .await;
     let api = api(&api_config(&server.url()));
     let mut config = target_config();
-    for (method, length) in
-        [("GET", None), ("DELETE", None), ("POST", Some("0")), ("PUT", Some("0"))]
-    {
+    for (method, length) in [
+        ("GET", None),
+        ("DELETE", None),
+        ("POST", Some("0")),
+        ("PUT", Some("0")),
+    ] {
         config.method = method.parse().unwrap();
         config.body = crate::http::BodyConfig::Empty;
         attempt(&api, &config).await.unwrap();
@@ -594,18 +750,33 @@ async fn a_large_body_goes_out_whole_and_with_its_length() {
     })
     .await;
     let api = api(&api_config(&server.url()));
-    let bytes = (0..5_000_000_u32).map(|n| (n * 31 >> 3) as u8).collect::<Vec<_>>();
+    let bytes = (0..5_000_000_u32)
+        .map(|n| (n * 31 >> 3) as u8)
+        .collect::<Vec<_>>();
     let delivery = crate::http::testing::delivery_of(crate::http::testing::event(
         crate::Data::Binary(bytes.clone().into()),
     ));
     let request = prepare(&target(&target_config(), &api), &delivery).unwrap();
     let gate = Arc::new(Gates::default());
-    let receipt = send(&api, request, &delivery, Arc::clone(&gate) as _).await.unwrap();
+    let receipt = send(&api, request, &delivery, Arc::clone(&gate) as _)
+        .await
+        .unwrap();
     let seen = seen.recv().await.unwrap();
     assert!(seen.body == bytes);
-    assert_eq!(seen.header("content-type"), Some("application/octet-stream"));
-    assert!(receipt.exchange.request.contains("[5000000 bytes, not text; Base64] "));
+    assert_eq!(
+        seen.header("content-type"),
+        Some("application/octet-stream")
+    );
+    assert!(
+        receipt
+            .exchange
+            .request
+            .contains("[5000000 bytes, not text; Base64] ")
+    );
     // A connect on loopback is quick, but it is a connect: the gate was asked before and may have
     // been asked after it.
-    assert!(matches!(gate.passed().as_slice(), ["pass"] | ["pass", "pass"]));
+    assert!(matches!(
+        gate.passed().as_slice(),
+        ["pass"] | ["pass", "pass"]
+    ));
 }

@@ -108,7 +108,10 @@ mod tests {
 
     #[test]
     fn text_is_the_string_itself() {
-        assert_eq!(text(br#""line\n\"quoted\" \u00e9""#).unwrap(), "line\n\"quoted\" é");
+        assert_eq!(
+            text(br#""line\n\"quoted\" \u00e9""#).unwrap(),
+            "line\n\"quoted\" é"
+        );
         assert_eq!(text(b"12.50").unwrap(), "12.50");
         for json in ["null", "{}", "[]", r#""\ud800""#] {
             assert!(text(json.as_bytes()).is_err(), "{json}");

@@ -15,7 +15,10 @@ fn rendered(config: &HttpTargetConfig, event: Event) -> Result<HttpRequest, Fail
 }
 
 fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
-    request.headers.get(name).map(|value| value.to_str().unwrap())
+    request
+        .headers
+        .get(name)
+        .map(|value| value.to_str().unwrap())
 }
 
 fn json(text: &'static str) -> Data {
@@ -26,10 +29,30 @@ fn json(text: &'static str) -> Data {
 fn data_passes_through_under_the_type_it_came_with() {
     let config = target_config();
     let cases: [(Data, Option<&str>, Option<&str>, &[u8]); 5] = [
-        (Data::Json(Bytes::from_static(DATA)), None, Some("application/json"), DATA),
-        (json("1"), Some("application/vnd.x+json"), Some("application/vnd.x+json"), b"1"),
-        (Data::Binary("\u{0}".into()), None, Some("application/octet-stream"), b"\0"),
-        (Data::Binary("<a/>".into()), Some("text/xml"), Some("text/xml"), b"<a/>"),
+        (
+            Data::Json(Bytes::from_static(DATA)),
+            None,
+            Some("application/json"),
+            DATA,
+        ),
+        (
+            json("1"),
+            Some("application/vnd.x+json"),
+            Some("application/vnd.x+json"),
+            b"1",
+        ),
+        (
+            Data::Binary("\u{0}".into()),
+            None,
+            Some("application/octet-stream"),
+            b"\0",
+        ),
+        (
+            Data::Binary("<a/>".into()),
+            Some("text/xml"),
+            Some("text/xml"),
+            b"<a/>",
+        ),
         (Data::Absent, Some("text/xml"), None, b""),
     ];
     for (data, said, kind, body) in cases {
@@ -59,11 +82,18 @@ fn methods_that_say_it_all_with_their_url_have_no_body() {
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
         config.method = method.parse().unwrap();
         let request = rendered(&config, event(json("1"))).unwrap();
-        assert!(request.body.is_empty() && header(&request, "content-type").is_none(), "{method}");
+        assert!(
+            request.body.is_empty() && header(&request, "content-type").is_none(),
+            "{method}"
+        );
     }
     for method in ["POST", "PUT", "PATCH", "PURGE"] {
         config.method = method.parse().unwrap();
-        assert_eq!(rendered(&config, event(json("1"))).unwrap().body, "1", "{method}");
+        assert_eq!(
+            rendered(&config, event(json("1"))).unwrap().body,
+            "1",
+            "{method}"
+        );
     }
     config.body = BodyConfig::Empty;
     let request = rendered(&config, event(json("1"))).unwrap();
@@ -76,12 +106,23 @@ fn data_is_encoded_when_an_encoding_is_asked_for() {
     config.encode = Encode::Form;
     let request = rendered(&config, event(json(r#"{"total": 12.50, "who": "ä b"}"#))).unwrap();
     assert_eq!(request.body, "total=12.50&who=%C3%A4+b");
-    assert_eq!(header(&request, "content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(
+        header(&request, "content-type"),
+        Some("application/x-www-form-urlencoded")
+    );
     config.encode = Encode::Text;
     let request = rendered(&config, event(json(r#""hello\n""#))).unwrap();
     assert_eq!(request.body, "hello\n");
-    assert_eq!(header(&request, "content-type"), Some("text/plain; charset=utf-8"));
-    assert_eq!(rendered(&config, event(Data::Binary("plain".into()))).unwrap().body, "plain");
+    assert_eq!(
+        header(&request, "content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    assert_eq!(
+        rendered(&config, event(Data::Binary("plain".into())))
+            .unwrap()
+            .body,
+        "plain"
+    );
     for (encode, data) in [
         (Encode::Form, json("[1]")),
         (Encode::Form, Data::Binary("a=b".into())),
@@ -103,11 +144,20 @@ fn every_attempt_carries_the_same_key_and_a_span_of_its_own() {
     let config = target_config();
     let first = rendered(&config, event.clone()).unwrap();
     let second = rendered(&config, event).unwrap();
-    assert_eq!(header(&first, "idempotency-key"), header(&second, "idempotency-key"));
-    let (one, two) = (header(&first, "traceparent"), header(&second, "traceparent"));
+    assert_eq!(
+        header(&first, "idempotency-key"),
+        header(&second, "idempotency-key")
+    );
+    let (one, two) = (
+        header(&first, "traceparent"),
+        header(&second, "traceparent"),
+    );
     assert_ne!(one, two);
     for parent in [one.unwrap(), two.unwrap()] {
-        assert!(parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-01"), "{parent}");
+        assert!(
+            parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-01"),
+            "{parent}"
+        );
         assert!(!parent.contains("b7ad6b7169203331"));
     }
     let mut off = config;
@@ -136,15 +186,28 @@ fn a_trace_that_is_none_is_replaced_by_a_fresh_one() {
     for parent in invalid {
         let child = child_of(Some(&parent));
         let child = child.to_str().unwrap();
-        assert!(!child.contains(trace) && !child.contains(&zeros), "{parent}: {child}");
-        assert!(parse_traceparent(child).is_some() && child.ends_with("-00"), "{child}");
+        assert!(
+            !child.contains(trace) && !child.contains(&zeros),
+            "{parent}: {child}"
+        );
+        assert!(
+            parse_traceparent(child).is_some() && child.ends_with("-00"),
+            "{child}"
+        );
     }
     let later = format!("01-{trace}-{span}-03-more");
-    assert!(child_of(Some(&later)).to_str().unwrap().starts_with(&format!("00-{trace}-")));
+    assert!(
+        child_of(Some(&later))
+            .to_str()
+            .unwrap()
+            .starts_with(&format!("00-{trace}-"))
+    );
 
     let mut inside = event(json("1"));
     let parent = format!("00-{trace}-{span}-00");
-    inside.extensions.insert("traceparent".into(), parent.into());
+    inside
+        .extensions
+        .insert("traceparent".into(), parent.into());
     assert!(
         header(&rendered(&target_config(), inside).unwrap(), "traceparent").unwrap()[3..]
             .starts_with(trace)
@@ -155,25 +218,56 @@ fn a_trace_that_is_none_is_replaced_by_a_fresh_one() {
 fn paths_join_with_one_slash_and_never_leave_the_configured_one() {
     let join = |base: &str, path: &str| {
         let mut url = Url::parse(base).unwrap();
-        append_path(&mut url, path).map(|()| url.to_string()).map_err(|problem| problem.problem)
+        append_path(&mut url, path)
+            .map(|()| url.to_string())
+            .map_err(|problem| problem.problem)
     };
     let base = "https://api.example/v2";
     let cases = [
         (base, "/members/7", "https://api.example/v2/members/7"),
-        ("https://api.example/v2/", "/members/7", "https://api.example/v2/members/7"),
-        ("https://api.example/v2/", "members/7/", "https://api.example/v2/members/7/"),
-        ("https://api.example", "/members", "https://api.example/members"),
-        ("https://api.example/v2?key=1", "/a", "https://api.example/v2/a?key=1"),
+        (
+            "https://api.example/v2/",
+            "/members/7",
+            "https://api.example/v2/members/7",
+        ),
+        (
+            "https://api.example/v2/",
+            "members/7/",
+            "https://api.example/v2/members/7/",
+        ),
+        (
+            "https://api.example",
+            "/members",
+            "https://api.example/members",
+        ),
+        (
+            "https://api.example/v2?key=1",
+            "/a",
+            "https://api.example/v2/a?key=1",
+        ),
         (base, "", "https://api.example/v2"),
         (base, "/a%2Fb%3F/...", "https://api.example/v2/a%2Fb%3F/..."),
         (base, "//a", "https://api.example/v2//a"),
-        (base, "/@evil.example", "https://api.example/v2/@evil.example"),
+        (
+            base,
+            "/@evil.example",
+            "https://api.example/v2/@evil.example",
+        ),
     ];
     for (base, path, expected) in cases {
         assert_eq!(join(base, path).unwrap(), expected, "{base} {path}");
     }
-    for path in ["/..", "/.", "/a/../b", "/%2e%2E/b", "/.%2e", "/a/./", "/a?b", "/a#b", "/a\\..\\b"]
-    {
+    for path in [
+        "/..",
+        "/.",
+        "/a/../b",
+        "/%2e%2E/b",
+        "/.%2e",
+        "/a/./",
+        "/a?b",
+        "/a#b",
+        "/a\\..\\b",
+    ] {
         assert!(join(base, path).is_err(), "{path}");
     }
 }
@@ -192,10 +286,18 @@ fn a_target_that_cannot_work_is_refused_when_the_configuration_loads() {
         built.unwrap_err().to_string()
     };
     let cases = [
-        (problem(&plain, |c| c.method = Method::CONNECT), "method: CONNECT is not"),
-        (problem(&plain, |c| c.method = Method::TRACE), "method: TRACE is not"),
         (
-            problem(&plain, |c| c.idempotency_header = Some("Content-Length".into())),
+            problem(&plain, |c| c.method = Method::CONNECT),
+            "method: CONNECT is not",
+        ),
+        (
+            problem(&plain, |c| c.method = Method::TRACE),
+            "method: TRACE is not",
+        ),
+        (
+            problem(&plain, |c| {
+                c.idempotency_header = Some("Content-Length".into())
+            }),
             "idempotency_header: `Content-Length` is set by the HTTP client",
         ),
         (
@@ -203,7 +305,9 @@ fn a_target_that_cannot_work_is_refused_when_the_configuration_loads() {
             "idempotency_header: `no name` is not a header name",
         ),
         (
-            problem(&signing, |c| c.idempotency_header = Some("webhook-id".into())),
+            problem(&signing, |c| {
+                c.idempotency_header = Some("webhook-id".into())
+            }),
             "idempotency_header: `webhook-id` is set elsewhere too",
         ),
     ];
@@ -218,15 +322,28 @@ fn an_upstream_that_cannot_work_is_refused_when_the_configuration_loads() {
         let mut config = api_config(url);
         change(&mut config);
         let now = crate::http::testing::now;
-        Api::new(&config, 1, crate::secret::Mask::default(), now).unwrap_err().to_string()
+        Api::new(&config, 1, crate::secret::Mask::default(), now)
+            .unwrap_err()
+            .to_string()
     };
     let good = "https://api.example/";
     let cases = [
-        (problem("ftp://api.example/", |_| {}), "url: must begin with https:// or http://"),
-        (problem("mailto:a@b.example", |_| {}), "url: must begin with"),
-        (problem("https://api.example/#top", |_| {}), "url: holds a fragment"),
         (
-            problem(good, |c| c.proxy = Some("socks5://proxy.example/".parse().unwrap())),
+            problem("ftp://api.example/", |_| {}),
+            "url: must begin with https:// or http://",
+        ),
+        (
+            problem("mailto:a@b.example", |_| {}),
+            "url: must begin with",
+        ),
+        (
+            problem("https://api.example/#top", |_| {}),
+            "url: holds a fragment",
+        ),
+        (
+            problem(good, |c| {
+                c.proxy = Some("socks5://proxy.example/".parse().unwrap())
+            }),
             "proxy: must begin with",
         ),
         (

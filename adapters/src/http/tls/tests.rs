@@ -36,7 +36,11 @@ impl Authority {
 
     /// A client's configuration that trusts this authority alone.
     pub(crate) fn trusted(&self) -> TlsConfig {
-        TlsConfig { ca: Some(self.folder.path().join("ca.pem")), cert: None, key: None }
+        TlsConfig {
+            ca: Some(self.folder.path().join("ca.pem")),
+            cert: None,
+            key: None,
+        }
     }
 
     /// The same, with a client certificate by this authority.
@@ -107,7 +111,9 @@ async fn call(server: &Server, tls: TlsConfig) -> Result<AttemptResult, Failure>
     config.tls = Some(tls);
     let mut rules = target_config();
     rules.retry_on = vec![RetryOn::Connect];
-    attempt(&api(&config), &rules).await.map(|receipt| receipt.result)
+    attempt(&api(&config), &rules)
+        .await
+        .map(|receipt| receipt.result)
 }
 
 async fn refused(server: &Server, tls: TlsConfig) -> String {
@@ -123,7 +129,10 @@ async fn refused(server: &Server, tls: TlsConfig) -> String {
 async fn a_private_authority_is_trusted_where_it_is_named() {
     let authority = Authority::new();
     let server = serve(authority.acceptor("localhost", None)).await;
-    assert_eq!(call(&server, authority.trusted()).await.unwrap(), AttemptResult::Success);
+    assert_eq!(
+        call(&server, authority.trusted()).await.unwrap(),
+        AttemptResult::Success
+    );
 }
 
 #[tokio::test]
@@ -131,7 +140,10 @@ async fn an_unknown_authority_a_wrong_name_and_no_tls_at_all_are_tls_errors() {
     let authority = Authority::new();
     let server = serve(authority.acceptor("localhost", None)).await;
     let detail = refused(&server, Authority::new().trusted()).await;
-    assert!(detail.contains("no TLS connection: invalid peer certificate"), "{detail}");
+    assert!(
+        detail.contains("no TLS connection: invalid peer certificate"),
+        "{detail}"
+    );
 
     let misnamed = serve(authority.acceptor("elsewhere.example", None)).await;
     let detail = refused(&misnamed, authority.trusted()).await;
@@ -156,12 +168,21 @@ async fn a_client_certificate_is_shown_and_its_want_is_a_tls_error() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = serve(authority.acceptor("localhost", Some(&authority))).await;
     let with_identity = authority.trusted_with_identity();
-    assert_eq!(call(&server, with_identity).await.unwrap(), AttemptResult::Success);
+    assert_eq!(
+        call(&server, with_identity).await.unwrap(),
+        AttemptResult::Success
+    );
 
     let detail = refused(&server, authority.trusted()).await;
-    assert!(detail.starts_with("the client certificate was refused: "), "{detail}");
+    assert!(
+        detail.starts_with("the client certificate was refused: "),
+        "{detail}"
+    );
 
-    let foreign = TlsConfig { ca: authority.trusted().ca, ..other.trusted_with_identity() };
+    let foreign = TlsConfig {
+        ca: authority.trusted().ca,
+        ..other.trusted_with_identity()
+    };
     refused(&server, foreign).await;
 }
 
@@ -175,12 +196,54 @@ fn files_that_cannot_work_are_named_with_their_key() {
     let stranger = other.trusted_with_identity();
     let none = TlsConfig::default;
     let cases = [
-        (TlsConfig { ca: path("missing.pem"), ..none() }, "tls.ca: ", "missing.pem"),
-        (TlsConfig { ca: path("empty.pem"), ..none() }, "tls.ca: ", "holds no certificate"),
-        (TlsConfig { key: None, ..good.clone() }, "tls.cert and tls.key go together", ""),
-        (TlsConfig { cert: None, ..good.clone() }, "tls.cert and tls.key go together", ""),
-        (TlsConfig { key: path("empty.pem"), ..good.clone() }, "tls.key: ", "empty.pem"),
-        (TlsConfig { key: stranger.key.clone(), ..good.clone() }, "tls.cert and tls.key: ", ""),
+        (
+            TlsConfig {
+                ca: path("missing.pem"),
+                ..none()
+            },
+            "tls.ca: ",
+            "missing.pem",
+        ),
+        (
+            TlsConfig {
+                ca: path("empty.pem"),
+                ..none()
+            },
+            "tls.ca: ",
+            "holds no certificate",
+        ),
+        (
+            TlsConfig {
+                key: None,
+                ..good.clone()
+            },
+            "tls.cert and tls.key go together",
+            "",
+        ),
+        (
+            TlsConfig {
+                cert: None,
+                ..good.clone()
+            },
+            "tls.cert and tls.key go together",
+            "",
+        ),
+        (
+            TlsConfig {
+                key: path("empty.pem"),
+                ..good.clone()
+            },
+            "tls.key: ",
+            "empty.pem",
+        ),
+        (
+            TlsConfig {
+                key: stranger.key.clone(),
+                ..good.clone()
+            },
+            "tls.cert and tls.key: ",
+            "",
+        ),
     ];
     for (config, start, word) in cases {
         let error = client_config(Some(&config)).unwrap_err().to_string();

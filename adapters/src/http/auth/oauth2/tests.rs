@@ -41,7 +41,9 @@ struct Endpoint {
 
 impl Endpoint {
     fn new(answers: &[(&str, &str, String)]) -> Self {
-        let answers = answers.iter().map(|(s, h, b)| ((*s).into(), (*h).into(), b.clone()));
+        let answers = answers
+            .iter()
+            .map(|(s, h, b)| ((*s).into(), (*h).into(), b.clone()));
         Self {
             answers: Arc::new(answers.collect()),
             fetched: Arc::default(),
@@ -61,7 +63,10 @@ impl Endpoint {
             ("200 OK", "", body)
         });
         let endpoint = Self::new(&answers.collect::<Vec<_>>());
-        endpoint.good.lock().extend((1..=9).map(|number| format!("Bearer token-number-{number}")));
+        endpoint
+            .good
+            .lock()
+            .extend((1..=9).map(|number| format!("Bearer token-number-{number}")));
         endpoint
     }
 
@@ -128,7 +133,9 @@ async fn the_token_request_is_that_of_the_rfc() {
     let server = endpoint.start().await;
     let mask = Mask::default();
     let gate = Arc::new(Gates::default());
-    call(&api_of(&server, config(&server), &mask), &gate).await.unwrap();
+    call(&api_of(&server, config(&server), &mask), &gate)
+        .await
+        .unwrap();
     let mut by_body = config(&server);
     by_body.client_auth = ClientAuth::Body;
     call(&api_of(&server, by_body, &mask), &gate).await.unwrap();
@@ -140,7 +147,10 @@ async fn the_token_request_is_that_of_the_rfc() {
     let credentials = STANDARD.encode("client%3A1:client+secret");
     let expected = format!("Basic {credentials}");
     assert_eq!(requests[0].header("authorization"), Some(expected.as_str()));
-    assert_eq!(requests[0].header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(
+        requests[0].header("content-type"),
+        Some("application/x-www-form-urlencoded")
+    );
     assert_eq!(requests[0].header("accept"), Some("application/json"));
     assert_eq!(requests[1].header("authorization"), None);
     let with_client = format!("{form}&client_id=client%3A1&client_secret=client+secret");
@@ -161,7 +171,13 @@ async fn fifty_calls_at_once_fetch_one_token() {
     }
     assert_eq!(endpoint.fetched(), 1);
     assert_eq!(endpoint.shown.lock().len(), 50);
-    assert!(endpoint.shown.lock().iter().all(|shown| shown == "Bearer token-number-1"));
+    assert!(
+        endpoint
+            .shown
+            .lock()
+            .iter()
+            .all(|shown| shown == "Bearer token-number-1")
+    );
 }
 
 #[tokio::test]
@@ -194,7 +210,10 @@ async fn a_failed_fetch_fails_all_that_waited_for_it_and_is_tried_again_later() 
         );
     }
     assert_eq!(endpoint.fetched(), 1);
-    assert!(gate.passed().is_empty(), "a token of the rate limit was spent on nothing");
+    assert!(
+        gate.passed().is_empty(),
+        "a token of the rate limit was spent on nothing"
+    );
     call(&api, &gate).await.unwrap();
     assert_eq!(endpoint.fetched(), 2);
 }
@@ -243,7 +262,12 @@ async fn a_token_is_renewed_ahead_of_its_end_by_one_call() {
         result.unwrap();
     }
     assert_eq!(endpoint.fetched(), 2);
-    assert!(endpoint.shown.lock().contains(&"Bearer token-number-2".to_owned()));
+    assert!(
+        endpoint
+            .shown
+            .lock()
+            .contains(&"Bearer token-number-2".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -265,7 +289,10 @@ async fn a_renewal_that_fails_leaves_the_old_token_in_use_to_its_end() {
     // One try, and then a pause.
     assert_eq!(endpoint.fetched(), 2);
     pass(Duration::from_secs(20)).await;
-    assert_eq!(call(&api, &gate).await.unwrap_err().result, Some(AttemptResult::Auth));
+    assert_eq!(
+        call(&api, &gate).await.unwrap_err().result,
+        Some(AttemptResult::Auth)
+    );
 }
 
 #[tokio::test]
@@ -276,9 +303,16 @@ async fn a_token_the_api_refuses_is_renewed_once_and_the_request_sent_again() {
     let api = api_of(&server, config(&server), &Mask::default());
     let gate = Arc::new(Gates::default());
     call(&api, &gate).await.unwrap();
-    assert_eq!(*endpoint.shown.lock(), ["Bearer token-number-1", "Bearer token-number-2"]);
+    assert_eq!(
+        *endpoint.shown.lock(),
+        ["Bearer token-number-1", "Bearer token-number-2"]
+    );
     let passed = gate.passed();
-    assert_eq!(passed.iter().filter(|passed| **passed == "again").count(), 1, "{passed:?}");
+    assert_eq!(
+        passed.iter().filter(|passed| **passed == "again").count(),
+        1,
+        "{passed:?}"
+    );
 
     endpoint.good.lock().clear();
     let failure = call(&api, &gate).await.unwrap_err();
@@ -287,7 +321,10 @@ async fn a_token_the_api_refuses_is_renewed_once_and_the_request_sent_again() {
     assert_eq!(failure.exchange.status, Some(401));
     assert_eq!(endpoint.fetched(), 3);
     assert_eq!(endpoint.shown.lock().len(), 4);
-    assert!(!format!("{failure:?}").contains("token-number"), "{failure:?}");
+    assert!(
+        !format!("{failure:?}").contains("token-number"),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
@@ -334,8 +371,16 @@ async fn answers_that_are_no_token_say_what_is_wrong() {
         ("200 OK", "<html>", "holds no access_token"),
         ("200 OK", "{}", "holds no access_token"),
         ("200 OK", r#"{"access_token": ""}"#, "holds no access_token"),
-        ("200 OK", r#"{"access_token": "a", "token_type": "mac"}"#, "token_type is not bearer"),
-        ("200 OK", r#"{"access_token": "a\nb"}"#, "does not fit into a header"),
+        (
+            "200 OK",
+            r#"{"access_token": "a", "token_type": "mac"}"#,
+            "token_type is not bearer",
+        ),
+        (
+            "200 OK",
+            r#"{"access_token": "a\nb"}"#,
+            "does not fit into a header",
+        ),
         ("200 OK", &"x".repeat(ANSWER_MAX + 1), "too long"),
     ];
     for (status, body, expected) in cases {

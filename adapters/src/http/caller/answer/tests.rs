@@ -10,7 +10,12 @@ fn answer(kind: Option<&'static str>, body: &'static str) -> Answer {
     headers.append("X-Tag", http::HeaderValue::from_static("a"));
     headers.append("x-tag", http::HeaderValue::from_static("b \"c\""));
     let body = Bytes::from_static(body.as_bytes());
-    Answer { status: StatusCode::OK, headers, body, cut: None }
+    Answer {
+        status: StatusCode::OK,
+        headers,
+        body,
+        cut: None,
+    }
 }
 
 fn body_seen(kind: Option<&'static str>, body: &'static str) -> String {
@@ -26,7 +31,10 @@ fn body_seen(kind: Option<&'static str>, body: &'static str) -> String {
 fn json_bodies_are_parsed_and_others_are_text() {
     let json = Some("application/json");
     assert_eq!(body_seen(json, r#"{"n": 12.50}"#), r#"{"n": 12.50}"#);
-    assert_eq!(body_seen(Some("application/problem+JSON; charset=utf-8"), " [1] "), "[1]");
+    assert_eq!(
+        body_seen(Some("application/problem+JSON; charset=utf-8"), " [1] "),
+        "[1]"
+    );
     assert_eq!(body_seen(None, "true"), "true");
     assert_eq!(body_seen(Some("text/plain"), "true"), "\"true\"");
     assert_eq!(body_seen(json, "{\"cut\": "), "\"{\\\"cut\\\": \"");

@@ -43,7 +43,9 @@ impl Slow {
             async move {
                 accept.send(number).await.unwrap();
                 turn.notified().await;
-                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
                 while Seen::read(&mut stream).await.is_some() {
                     arrive.send(number).await.unwrap();
                     answers.notified().await;
@@ -52,11 +54,21 @@ impl Slow {
             }
         })
         .await;
-        Self { server, authority, accepted, handshake, arrived, answer: answer_now }
+        Self {
+            server,
+            authority,
+            accepted,
+            handshake,
+            arrived,
+            answer: answer_now,
+        }
     }
 
     fn api(&self) -> Arc<crate::http::caller::Api> {
-        let mut config = api_config(&format!("https://localhost:{}/", self.server.address.port()));
+        let mut config = api_config(&format!(
+            "https://localhost:{}/",
+            self.server.address.port()
+        ));
         config.tls = Some(self.authority.trusted());
         api(&config)
     }
@@ -111,7 +123,10 @@ async fn after_a_connect_the_gate_is_asked_before_the_request_is_sent() {
     assert_eq!(gate.asked.passed(), ["pass"]);
     slow.handshake[0].notify_one();
     gate.second.notified().await;
-    assert!(slow.arrived.try_recv().is_err(), "sent before the gate let it");
+    assert!(
+        slow.arrived.try_recv().is_err(),
+        "sent before the gate let it"
+    );
     gate.open.notify_one();
     slow.arrived.recv().await.unwrap();
     slow.answer.notify_one();
@@ -138,7 +153,10 @@ async fn a_request_that_gets_anothers_connection_while_connecting_asks_the_gate(
     slow.answer.notify_one();
     first.await.unwrap().unwrap();
     gate.second.notified().await;
-    assert!(slow.arrived.try_recv().is_err(), "sent before the gate let it");
+    assert!(
+        slow.arrived.try_recv().is_err(),
+        "sent before the gate let it"
+    );
     gate.open.notify_one();
     assert_eq!(slow.arrived.recv().await, Some(0));
     slow.answer.notify_one();
@@ -150,7 +168,10 @@ async fn a_request_that_gets_anothers_connection_while_connecting_asks_the_gate(
 async fn a_request_on_an_idle_connection_asks_the_gate_once() {
     let server = Server::answering(|_| answer("200 OK", "", "")).await;
     let api = api(&api_config(&server.url()));
-    spawn(&api, Arc::new(Gates::default())).await.unwrap().unwrap();
+    spawn(&api, Arc::new(Gates::default()))
+        .await
+        .unwrap()
+        .unwrap();
     let mut asked = Vec::new();
     // The connection may still be on its way back to the pool the first time.
     for _ in 0..100 {
@@ -171,7 +192,10 @@ async fn a_failed_connect_is_reported_without_another_token() {
     drop(server);
     tokio::task::yield_now().await;
     let gate = Arc::new(Gates::default());
-    let failure = spawn(&api(&config), Arc::clone(&gate) as _).await.unwrap().unwrap_err();
+    let failure = spawn(&api(&config), Arc::clone(&gate) as _)
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(failure.result, Some(crate::AttemptResult::Connect));
     assert_eq!(gate.passed(), ["pass"]);
 }
