@@ -1,8 +1,10 @@
 //! Configuration: load, interpolate, merge, validate, report.
 //!
 //! ```text
-//! files ─► spanned YAML tree ─► interpolate scalars ─► merge ─► walk against the schema ─┬─► problems, all at once
-//!                                                                                       └─► serde fills the types
+//! files ─► tree of places ─► interpolate ─► merge ─► environment over it ─► walk the schema
+//!                                                                                │
+//!              problems, all at once, each with its line ◄───────────────────────┤
+//!              serde fills the types, names and settings agree ◄─────────────────┘
 //! ```
 //!
 //! serde stops at its first error; a user wants all of them, each with its line. So the tree is
@@ -24,7 +26,8 @@ mod tree;
 mod walk;
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use serde::Deserialize;

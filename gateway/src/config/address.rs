@@ -34,8 +34,9 @@ pub(crate) fn check(text: &str, purpose: UrlUse, mask: &Mask) -> Result<(), Stri
     match (purpose, url.query()) {
         (UrlUse::Token, _) | (_, None) => {}
         (UrlUse::Broker, _) => {
-            return Err("must not have a query (`?…`); `heartbeat` and `tls` are keys beside it"
-                .into());
+            return Err(
+                "must not have a query (`?…`); `heartbeat` and `tls` are keys beside it".into()
+            );
         }
         _ => {
             return Err("must not have a query (`?…`); a route's `to.http.query` has one, and \

@@ -3,7 +3,7 @@
 mod route;
 mod upstream;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use serde_json::{Map, Value};
 use tidegate_adapters::units;
@@ -32,12 +32,16 @@ impl<'c> Check<'c> {
     /// Looks at everything.
     pub(crate) fn run(&mut self) {
         self.admin();
-        if let Some(tls) = self.root.pointer("/broker/rabbitmq/tls") {
+        if self.root.pointer("/broker/rabbitmq/tls").is_some() {
             let url = self.root.pointer("/broker/rabbitmq/url").and_then(Value::as_str);
-            self.tls("broker.rabbitmq.tls", tls, url.is_none_or(|url| url.starts_with("amqps:")));
+            self.tls("broker.rabbitmq.tls", url.is_none_or(|url| url.starts_with("amqps:")));
         }
+        let called: BTreeSet<&str> = self
+            .section("routes")
+            .filter_map(|(_, route)| route.pointer("/to/http/upstream")?.as_str())
+            .collect();
         for (name, upstream) in self.section("upstreams") {
-            upstream::check(self, name, upstream);
+            upstream::check(self, name, upstream, called.contains(name.as_str()));
         }
         route::check_all(self);
     }
@@ -77,8 +81,13 @@ impl<'c> Check<'c> {
             && !listen.ip().is_loopback()
             && tokens.is_some_and(Map::is_empty)
         {
-            self.tell("admin.listen", format!("listens on {listen}, beyond this machine, so \
-                `admin.tokens` must have one; or listen on 127.0.0.1"));
+            self.tell(
+                "admin.listen",
+                format!(
+                    "listens on {listen}, beyond this machine, so \
+                     `admin.tokens` must have one; or listen on 127.0.0.1"
+                ),
+            );
         }
         let server = self.root.get("server").and_then(address);
         if let (Some(server), Some(admin)) = (server, listen)
@@ -91,23 +100,26 @@ impl<'c> Check<'c> {
         for (name, token) in tokens.into_iter().flatten() {
             let Some(token) = token.get("token").and_then(Value::as_str) else { continue };
             if let Some((_, first)) = seen.iter().find(|(known, _)| *known == token) {
-                self.tell(&format!("admin.tokens.{name}.token"), format!("is the token of \
-                    `{first}` too; the log could not tell them apart"));
+                self.tell(
+                    &format!("admin.tokens.{name}.token"),
+                    format!(
+                        "is the token of \
+                         `{first}` too; the log could not tell them apart"
+                    ),
+                );
             }
             seen.push((token, name));
         }
     }
 
     /// A certificate needs its key, and TLS a URL that uses it.
-    fn tls(&mut self, path: &str, tls: &Value, used: bool) {
-        let (cert, key) = (tls.get("cert").is_some(), tls.get("key").is_some());
-        // A file that could not be read is a hole: its key is in the places all the same.
+    fn tls(&mut self, path: &str, used: bool) {
+        // By place, not by value: a file that could not be read leaves a hole, and was told.
         let written = |name| self.places.contains_key(&format!("{path}.{name}"));
-        if cert && !key && !written("key") {
-            self.tell(path, "has `cert` and needs its `key`");
-        }
-        if key && !cert && !written("cert") {
-            self.tell(path, "has `key` and needs its `cert`");
+        match (written("cert"), written("key")) {
+            (true, false) => self.tell(path, "has `cert` and needs its `key`"),
+            (false, true) => self.tell(path, "has `key` and needs its `cert`"),
+            _ => {}
         }
         if !used {
             self.tell(path, "has no effect, for the url does not begin with https:// or amqps://");
@@ -121,8 +133,8 @@ impl<'c> Check<'c> {
             && a > b
         {
             let text = |key: &str| of[key].as_str().unwrap_or_default().to_owned();
-            let message = format!("`{first}` ({}) is longer than `{second}` ({})", text(first),
-                text(second));
+            let message =
+                format!("`{first}` ({}) is longer than `{second}` ({})", text(first), text(second));
             self.tell(path, message);
         }
     }

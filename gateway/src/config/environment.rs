@@ -68,9 +68,8 @@ pub(crate) fn overlay(files: &Node, env: &Environment, problems: &mut Vec<Proble
             }
         }
     }
-    let variables = config::Environment::with_prefix("TIDEGATE")
-        .separator("__")
-        .source(Some(overrides));
+    let variables =
+        config::Environment::with_prefix("TIDEGATE").separator("__").source(Some(overrides));
     let layered = Config::builder().add_source(Files::new(files)).add_source(variables).build();
     match layered {
         Ok(layered) => rebuild(&layered.cache, Some(files), "", &files.place),

@@ -90,7 +90,8 @@ fn scalar_in_place(scalar: &mut Scalar, env: &Environment, mask: &Mask) -> Resul
         return Ok(());
     }
     parts.push(Part::Written(written));
-    scalar.text = parts.iter().map(|(Part::Written(text) | Part::Inserted(text))| &**text).collect();
+    scalar.text =
+        parts.iter().map(|(Part::Written(text) | Part::Inserted(text))| &**text).collect();
     scalar.parts = parts;
     Ok(())
 }
@@ -127,8 +128,10 @@ fn value_of(inside: &str, env: &Environment) -> Result<(String, bool), String> {
     match (rest.get(..2), rest) {
         (_, "") => value.map(str::to_owned).ok_or_else(|| {
             let near = did_you_mean(name, env.names());
-            format!("the environment variable {name} is not set{near}; set it, or give a default: \
-                ${{{name}:-default}}")
+            format!(
+                "the environment variable {name} is not set{near}; set it, or give a default: \
+                 ${{{name}:-default}}"
+            )
         }),
         (Some(":-"), rest) => Ok(filled.unwrap_or(&rest[2..]).to_owned()),
         (Some(":?"), rest) => filled

@@ -67,8 +67,12 @@ fn read_all(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<Arc<Source>> 
     let mut known = BTreeSet::new();
     if paths.is_empty() {
         let place = Place::Path("configuration".into());
-        problems.push(Problem::new(&place, "", "none given: name a file or folder with -c, or in \
-            TIDEGATE_CONFIG"));
+        problems.push(Problem::new(
+            &place,
+            "",
+            "none given: name a file or folder with -c, or in \
+             TIDEGATE_CONFIG",
+        ));
     }
     for path in paths {
         let files = if path.is_dir() { files_in(path) } else { Ok(vec![path.clone()]) };
@@ -140,8 +144,12 @@ fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Node {
         Kind::Map(_) => node,
         kind => {
             if !(Node { place: node.place.clone(), kind }).is_null() {
-                problems.push(Problem::new(&node.place, "", "a configuration is a map of sections \
-                    (`upstreams:`, `routes:` …)"));
+                problems.push(Problem::new(
+                    &node.place,
+                    "",
+                    "a configuration is a map of sections \
+                     (`upstreams:`, `routes:` …)",
+                ));
             }
             Node::map(Place::start_of(&source.file), Vec::new())
         }
@@ -196,8 +204,11 @@ fn layer(merged: &Node, env: &Environment, problems: &mut Vec<Problem>) -> Node 
         entries.retain(|entry| {
             let misplaced = NAMED_SECTIONS.contains(&&*entry.key);
             if misplaced {
-                let message = format!("overrides are for settings only; write {} in a file, with \
-                    ${{VAR}} where a value comes from the environment", entry.key);
+                let message = format!(
+                    "overrides are for settings only; write {} in a file, with \
+                     ${{VAR}} where a value comes from the environment",
+                    entry.key
+                );
                 problems.push(Problem::new(&entry.place, "", message));
             }
             !misplaced

@@ -167,10 +167,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// `; did you mean `x`?`, or nothing.
-pub(crate) fn did_you_mean<'a>(
-    wrong: &str,
-    valid: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn did_you_mean<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, valid).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 

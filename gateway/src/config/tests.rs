@@ -5,7 +5,7 @@ mod bounds;
 mod layers;
 mod refused;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
 

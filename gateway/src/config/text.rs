@@ -198,8 +198,10 @@ pub(crate) fn signed(text: &str) -> Result<(), String> {
             Some((name, after)) if KNOWN.contains(&name) => rest = after,
             Some((name, _)) => {
                 let near = did_you_mean(name, KNOWN);
-                return Err(format!("`{{{name}}}` is none of {{raw}}, {{timestamp}}, {{id}}, \
-                    {{url}}{near}"));
+                return Err(format!(
+                    "`{{{name}}}` is none of {{raw}}, {{timestamp}}, {{id}}, \
+                     {{url}}{near}"
+                ));
             }
             None => return Err("a brace without its partner".into()),
         }

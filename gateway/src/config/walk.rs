@@ -114,7 +114,12 @@ impl<'w> Walk<'w> {
     }
 
     /// Finds an entry's key and reads its value.
-    fn entry<'k>(&mut self, keys: &'k [Key], entry: &Entry, path: &str) -> Option<(&'k Key, Value)> {
+    fn entry<'k>(
+        &mut self,
+        keys: &'k [Key],
+        entry: &Entry,
+        path: &str,
+    ) -> Option<(&'k Key, Value)> {
         let below = join(path, &entry.key);
         let Some(key) = keys.iter().find(|key| key.name == &*entry.key) else {
             let message = unknown(keys, entry);
@@ -122,7 +127,7 @@ impl<'w> Walk<'w> {
             return None;
         };
         if let Presence::Later(instead) = key.presence {
-            let message = format!("not yet: this version has no `{}`; {instead}", key.name);
+            let message = format!("not yet: `{}` is not in this version; {instead}", key.name);
             self.problems.push(Problem::new(&entry.place, below, message));
             return None;
         }
@@ -153,8 +158,8 @@ impl<'w> Walk<'w> {
             .map(|key| key.name)
             .collect();
         if let [first, second, ..] = entries {
-            let message = format!("takes one of {}, and `{}` is there already", one_of(&built),
-                first.key);
+            let message =
+                format!("takes one of {}, and `{}` is there already", one_of(&built), first.key);
             self.problems.push(Problem::new(&second.place, join(path, &second.key), message));
         }
         let mut read = Map::new();
@@ -243,7 +248,8 @@ fn unknown(keys: &[Key], entry: &Entry) -> String {
         return unknown_override(name, setting_paths().iter().map(String::as_str));
     }
     if &*entry.key == "<<" {
-        return "merge keys (`<<`) are not read; an alias (`*…`) may stand for a whole value".into();
+        return "merge keys (`<<`) are not read; an alias (`*…`) may stand for a whole value"
+            .into();
     }
     let valid = || keys.iter().map(|key| key.name);
     let near = did_you_mean(&entry.key, valid());

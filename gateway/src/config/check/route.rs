@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::report::did_you_mean;
 
+/// Looks at every route, and at what they share.
 pub(super) fn check_all(check: &mut Check<'_>) {
     let embedded = check.root.pointer("/broker/embedded").is_some();
     let mut queues: BTreeMap<&str, &str> = BTreeMap::new();
@@ -23,16 +24,24 @@ pub(super) fn check_all(check: &mut Check<'_>) {
             if let Some(queue) = rabbitmq.get("queue").and_then(Value::as_str)
                 && let Some(first) = queues.insert(queue, name)
             {
-                check.tell(&format!("{below}.queue"), format!("the route `{first}` consumes \
-                    `{queue}` too: each would get a part of its messages; give each a queue of \
-                    its own"));
+                check.tell(
+                    &format!("{below}.queue"),
+                    format!(
+                        "the route `{first}` consumes \
+                         `{queue}` too: each would get a part of its messages; give each a queue of \
+                         its own"
+                    ),
+                );
             }
         }
         if route.get("on_dead").and_then(Value::as_str) == Some("hold")
             && !check.places.contains_key(&format!("{path}.order_by"))
         {
-            check.tell(&format!("{path}.on_dead"), "`hold` holds the deliveries of one order key, \
-                so it needs `order_by`");
+            check.tell(
+                &format!("{path}.on_dead"),
+                "`hold` holds the deliveries of one order key, \
+                 so it needs `order_by`",
+            );
         }
         if let Some(http) = route.pointer("/to/http") {
             target(check, &format!("{path}.to.http"), http);
@@ -66,21 +75,30 @@ fn source(check: &mut Check<'_>, path: &str, rabbitmq: &Value, embedded: bool) {
     let unbound = !bound && !check.places.contains_key(&format!("{bind}[0]"));
     if embedded {
         if unbound {
-            check.tell(&bind, "the embedded broker has no queues of its own: a route without \
-                `bind` would get nothing");
+            check.tell(
+                &bind,
+                "the embedded broker has no queues of its own: a route without \
+                 `bind` would get nothing",
+            );
         }
         return;
     }
     match declare {
         Some(true) if unbound => {
-            check.warn(&bind, "the queue is declared and bound to nothing: only messages sent to \
-                it by name arrive");
+            check.warn(
+                &bind,
+                "the queue is declared and bound to nothing: only messages sent to \
+                 it by name arrive",
+            );
         }
         Some(false) => {
             for key in ["bind", "arguments"] {
                 if filled(key) {
-                    check.tell(&format!("{path}.{key}"), format!("has no effect with `declare: \
-                        false`, which takes the queue as it is; leave out one of them"));
+                    check.tell(
+                        &format!("{path}.{key}"),
+                        "has no effect with `declare: false`, which takes the queue as it is; \
+                         leave out one of them",
+                    );
                 }
             }
         }
@@ -125,12 +143,20 @@ fn target(check: &mut Check<'_>, path: &str, http: &Value) {
         && !check.places.contains_key(&format!("{path}.outcome"))
         && !check.places.contains_key(&format!("{path}.success[0]"))
     {
-        check.tell(&format!("{path}.success"), "without a status here and without `outcome` \
-            nothing could ever be delivered");
+        check.tell(
+            &format!("{path}.success"),
+            "without a status here and without `outcome` \
+             nothing could ever be delivered",
+        );
     }
     let method = http.get("method").and_then(Value::as_str).unwrap_or_default();
     if matches!(method, "GET" | "HEAD") && !check.places.contains_key(&format!("{path}.body")) {
-        check.warn(&format!("{path}.method"), format!("a {method} would carry the event's data as \
-            its body; write `body: none` if it should not"));
+        check.warn(
+            &format!("{path}.method"),
+            format!(
+                "a {method} would carry the event's data as \
+                 its body; write `body: none` if it should not"
+            ),
+        );
     }
 }

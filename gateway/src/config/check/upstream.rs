@@ -11,7 +11,8 @@ use super::Check;
 /// Headers that Standard Webhooks sets.
 const WEBHOOK_HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 
-pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value) {
+/// Looks at one upstream; `called` is whether a route calls it.
+pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value, called: bool) {
     let path = format!("upstreams.{name}");
     let url = upstream.get("url").and_then(Value::as_str).and_then(|url| Url::parse(url).ok());
     if let Some(auth) = upstream.get("auth") {
@@ -23,15 +24,18 @@ pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value) {
             && auth.pointer("/hmac/timestamp_header").is_none()
             && !check.places.contains_key(&format!("{path}.auth.hmac.timestamp_header"))
         {
-            check.tell(&format!("{path}.auth.hmac.signed"), "signs `{timestamp}`, which the \
-                receiver must see: set `timestamp_header`");
+            check.tell(
+                &format!("{path}.auth.hmac.signed"),
+                "signs `{timestamp}`, which the \
+                 receiver must see: set `timestamp_header`",
+            );
         }
     }
-    if let Some(tls) = upstream.get("tls") {
+    if upstream.get("tls").is_some() {
         let token_url = upstream.pointer("/auth/oauth2/token_url").and_then(Value::as_str);
         let used = url.as_ref().is_none_or(|url| url.scheme() == "https")
             || token_url.is_some_and(|url| url.starts_with("https:"));
-        check.tls(&format!("{path}.tls"), tls, used);
+        check.tls(&format!("{path}.tls"), used);
     }
     if let Some(retry) = upstream.get("retry") {
         check.ordered(&format!("{path}.retry"), retry, "initial_delay", "max_delay");
@@ -44,10 +48,7 @@ pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value) {
     {
         guarded(check, &path, url, upstream);
     }
-    let used = check.section("routes").any(|(_, route)| {
-        route.pointer("/to/http/upstream").and_then(Value::as_str) == Some(name)
-    });
-    if !used {
+    if !called {
         check.warn(&path, "no route calls this upstream");
     }
 }
@@ -126,7 +127,12 @@ fn guarded(check: &mut Check<'_>, path: &str, url: &Url, upstream: &Value) {
         network.is_some_and(|network| network.contains(&ip))
     });
     if private && !allowed {
-        check.warn(&format!("{path}.url"), format!("{ip} is a private address, which is refused: \
-            list it under `egress.allow` if it is meant"));
+        check.warn(
+            &format!("{path}.url"),
+            format!(
+                "{ip} is a private address, which is refused: \
+                 list it under `egress.allow` if it is meant"
+            ),
+        );
     }
 }

@@ -21,15 +21,15 @@ pub(super) static ROUTE: Shape = Shape::Map(&[
 
 const SOURCES: &[Key] = &[
     optional("rabbitmq", Shape::Map(CONSUMER)),
-    later("webhook", "this version takes in from `rabbitmq`"),
-    later("command", "this version takes in from `rabbitmq`"),
-    later("outbox", "this version takes in from `rabbitmq`"),
+    later("webhook", "take in from `rabbitmq`"),
+    later("command", "take in from `rabbitmq`"),
+    later("outbox", "take in from `rabbitmq`"),
 ];
 
 const TARGETS: &[Key] = &[
     optional("http", Shape::Map(HTTP)),
-    later("rabbitmq", "this version lets out to `http`"),
-    later("view", "this version lets out to `http`"),
+    later("rabbitmq", "let out to `http`"),
+    later("view", "let out to `http`"),
 ];
 
 /// The keys of an upstream's `retry`, without their defaults.
@@ -75,10 +75,7 @@ const EVENT: &[Key] = &[
     default(
         "extensions",
         EMPTY,
-        Shape::Named(
-            NameRule::Extension,
-            &Shape::Scalar(Kind::Template(Place::OptionalField)),
-        ),
+        Shape::Named(NameRule::Extension, &Shape::Scalar(Kind::Template(Place::OptionalField))),
     ),
     optional("data", Shape::Scalar(Kind::Expression)),
 ];
