@@ -84,8 +84,8 @@ impl<'c> Check<'c> {
             self.tell(
                 "admin.listen",
                 format!(
-                    "listens on {listen}, beyond this machine, so \
-                     `admin.tokens` must have one; or listen on 127.0.0.1"
+                    "listens on {listen}, beyond this machine, so `admin.tokens` must have one; \
+                     or listen on 127.0.0.1"
                 ),
             );
         }
@@ -102,10 +102,7 @@ impl<'c> Check<'c> {
             if let Some((_, first)) = seen.iter().find(|(known, _)| *known == token) {
                 self.tell(
                     &format!("admin.tokens.{name}.token"),
-                    format!(
-                        "is the token of \
-                         `{first}` too; the log could not tell them apart"
-                    ),
+                    format!("is the token of `{first}` too; the log could not tell them apart"),
                 );
             }
             seen.push((token, name));

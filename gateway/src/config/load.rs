@@ -16,7 +16,7 @@ use super::{
     environment::{self, Environment},
     interpolate::{interpolate, join},
     report::{Place, Problem, Report, in_order},
-    schema::{NAMED_SECTIONS, ROOT},
+    schema::{NAMED_SECTIONS, ROOT, is_settings_section},
     tree::{self, Entry, FILE_MAX, Kind, Node, Source},
     walk::Walk,
 };
@@ -70,8 +70,7 @@ fn read_all(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<Arc<Source>> 
         problems.push(Problem::new(
             &place,
             "",
-            "none given: name a file or folder with -c, or in \
-             TIDEGATE_CONFIG",
+            "none given: name a file or folder with -c, or in TIDEGATE_CONFIG",
         ));
     }
     for path in paths {
@@ -147,8 +146,7 @@ fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Node {
                 problems.push(Problem::new(
                     &node.place,
                     "",
-                    "a configuration is a map of sections \
-                     (`upstreams:`, `routes:` …)",
+                    "a configuration is a map of sections (`upstreams:`, `routes:` …)",
                 ));
             }
             Node::map(Place::start_of(&source.file), Vec::new())
@@ -195,8 +193,9 @@ fn twice(first: &Entry, second: &Entry, path: String) -> Problem {
 /// The settings with the environment's overrides over them; upstreams and routes as they are.
 fn layer(merged: &Node, env: &Environment, problems: &mut Vec<Problem>) -> Node {
     let Kind::Map(entries) = &merged.kind else { return merged.clone() };
-    let (named, settings): (Vec<Entry>, Vec<Entry>) =
-        entries.iter().cloned().partition(|e| NAMED_SECTIONS.contains(&&*e.key));
+    // Only settings are laid over, by keys that the overlay cannot take for paths.
+    let (settings, others): (Vec<Entry>, Vec<Entry>) =
+        entries.iter().cloned().partition(|e| is_settings_section(&e.key));
     let settings = Node::map(merged.place.clone(), settings);
     let mut layered = environment::overlay(&settings, env, problems);
     if let Kind::Map(entries) = &mut layered.kind {
@@ -205,15 +204,15 @@ fn layer(merged: &Node, env: &Environment, problems: &mut Vec<Problem>) -> Node 
             let misplaced = NAMED_SECTIONS.contains(&&*entry.key);
             if misplaced {
                 let message = format!(
-                    "overrides are for settings only; write {} in a file, with \
-                     ${{VAR}} where a value comes from the environment",
+                    "overrides are for settings only; write {} in a file, with ${{VAR}} where a \
+                     value comes from the environment",
                     entry.key
                 );
                 problems.push(Problem::new(&entry.place, "", message));
             }
             !misplaced
         });
-        entries.extend(named);
+        entries.extend(others);
     }
     layered
 }

@@ -26,8 +26,8 @@ pub(crate) fn not_a_scalar(kind: Kind, node: &Node) -> String {
 pub(crate) fn with_hint(scalar: &Scalar, message: String) -> String {
     if scalar.comment_follows() {
         return format!(
-            "{message}\nYAML ends this value before ` #`, which begins a comment; if \
-             that is part of it, quote it: '…'"
+            "{message}\nYAML ends this value before ` #`, which begins a comment; if that is part \
+             of it, quote it: '…'"
         );
     }
     message

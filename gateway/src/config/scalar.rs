@@ -38,10 +38,10 @@ pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Resu
         }
         Kind::ShortText(_) => Ok(text.into()),
         Kind::Secret => Ok(secret(text, mask)),
+        Kind::HeaderSecret => header_secret(text, mask),
         Kind::WebhookSecret => {
-            mask.add(text);
             mask.add(text.trim_start_matches("whsec_"));
-            text::webhook_secret(text).map(|()| text.into()).map_err(Wrong::from)
+            text::webhook_secret(text).map(|()| secret(text, mask)).map_err(Wrong::from)
         }
         Kind::Flag => match text {
             "true" => Ok(true.into()),
@@ -99,7 +99,7 @@ pub(crate) fn is_off(text: &str) -> bool {
 
 fn empty(kind: Kind, null: bool) -> String {
     let what = match kind {
-        Kind::Secret | Kind::WebhookSecret => "a secret must not be empty",
+        Kind::Secret | Kind::HeaderSecret | Kind::WebhookSecret => "a secret must not be empty",
         _ if null => "has no value; write one, or leave the key out",
         _ => "must not be empty",
     };
@@ -109,6 +109,16 @@ fn empty(kind: Kind, null: bool) -> String {
 fn secret(text: &str, mask: &Mask) -> Value {
     mask.add(text);
     text.into()
+}
+
+fn header_secret(text: &str, mask: &Mask) -> Result<Value, Wrong> {
+    let value = secret(text, mask);
+    if text.bytes().any(|b| b.is_ascii_control()) {
+        return Err(
+            "holds a line break or another control character, which no header can carry".into()
+        );
+    }
+    Ok(value)
 }
 
 fn whole(text: &str, shown: &str, least: u64, most: u64) -> Result<Value, Wrong> {

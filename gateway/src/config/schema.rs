@@ -80,6 +80,8 @@ pub(crate) enum Kind {
     ShortText(usize),
     /// Text that never shows, not empty.
     Secret,
+    /// A secret that a header can carry.
+    HeaderSecret,
     /// `whsec_` and 24 to 64 bytes as Base64 (Standard Webhooks).
     WebhookSecret,
     /// `true` or `false`.
@@ -204,6 +206,12 @@ pub(crate) static ROOT: Shape = Shape::Map(&[
 
 /// Sections that are maps of names, merged and overridden differently from the settings.
 pub(crate) const NAMED_SECTIONS: [&str; 2] = ["upstreams", "routes"];
+
+/// Whether a top-level key is a section of settings.
+pub(crate) fn is_settings_section(name: &str) -> bool {
+    let Shape::Map(sections) = ROOT else { return false };
+    !NAMED_SECTIONS.contains(&name) && sections.iter().any(|section| section.name == name)
+}
 
 /// Key paths of every setting that has one value and is in this build, as `queue.max_size`.
 pub(crate) fn setting_paths() -> Vec<String> {

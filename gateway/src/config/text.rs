@@ -199,8 +199,7 @@ pub(crate) fn signed(text: &str) -> Result<(), String> {
             Some((name, _)) => {
                 let near = did_you_mean(name, KNOWN);
                 return Err(format!(
-                    "`{{{name}}}` is none of {{raw}}, {{timestamp}}, {{id}}, \
-                     {{url}}{near}"
+                    "`{{{name}}}` is none of {{raw}}, {{timestamp}}, {{id}}, {{url}}{near}"
                 ));
             }
             None => return Err("a brace without its partner".into()),

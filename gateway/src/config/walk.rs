@@ -273,11 +273,7 @@ fn any(node: &Node) -> Option<Value> {
         tree::Kind::Scalar(s) => Some(match s.text.as_str() {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
-            text => text
-                .parse::<i64>()
-                .map(Value::from)
-                .or_else(|_| text.parse::<f64>().map(Value::from))
-                .unwrap_or_else(|_| text.into()),
+            text => number(text).unwrap_or_else(|| text.into()),
         }),
         tree::Kind::List(items) => items.iter().map(any).collect(),
         tree::Kind::Map(entries) => {
@@ -285,4 +281,11 @@ fn any(node: &Node) -> Option<Value> {
             pairs.collect::<Option<Map<_, _>>>().map(Value::Object)
         }
     }
+}
+
+/// Rust reads `inf` and `nan` as numbers too; JSON and AMQP have no use for them.
+fn number(text: &str) -> Option<Value> {
+    let whole = text.parse::<i64>().ok().map(Value::from);
+    let real = || text.parse::<f64>().ok().filter(|n| n.is_finite()).map(Value::from);
+    whole.or_else(real)
 }

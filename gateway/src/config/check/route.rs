@@ -27,9 +27,8 @@ pub(super) fn check_all(check: &mut Check<'_>) {
                 check.tell(
                     &format!("{below}.queue"),
                     format!(
-                        "the route `{first}` consumes \
-                         `{queue}` too: each would get a part of its messages; give each a queue of \
-                         its own"
+                        "the route `{first}` consumes `{queue}` too: each would get a part of its \
+                         messages; give each a queue of its own"
                     ),
                 );
             }
@@ -39,8 +38,7 @@ pub(super) fn check_all(check: &mut Check<'_>) {
         {
             check.tell(
                 &format!("{path}.on_dead"),
-                "`hold` holds the deliveries of one order key, \
-                 so it needs `order_by`",
+                "`hold` holds the deliveries of one order key, so it needs `order_by`",
             );
         }
         if let Some(http) = route.pointer("/to/http") {
@@ -77,8 +75,8 @@ fn source(check: &mut Check<'_>, path: &str, rabbitmq: &Value, embedded: bool) {
         if unbound {
             check.tell(
                 &bind,
-                "the embedded broker has no queues of its own: a route without \
-                 `bind` would get nothing",
+                "the embedded broker has no queues of its own: a route without `bind` would get \
+                 nothing",
             );
         }
         return;
@@ -87,8 +85,8 @@ fn source(check: &mut Check<'_>, path: &str, rabbitmq: &Value, embedded: bool) {
         Some(true) if unbound => {
             check.warn(
                 &bind,
-                "the queue is declared and bound to nothing: only messages sent to \
-                 it by name arrive",
+                "the queue is declared and bound to nothing: only messages sent to it by name \
+                 arrive",
             );
         }
         Some(false) => {
@@ -145,8 +143,7 @@ fn target(check: &mut Check<'_>, path: &str, http: &Value) {
     {
         check.tell(
             &format!("{path}.success"),
-            "without a status here and without `outcome` \
-             nothing could ever be delivered",
+            "without a status here and without `outcome` nothing could ever be delivered",
         );
     }
     let method = http.get("method").and_then(Value::as_str).unwrap_or_default();
@@ -154,8 +151,8 @@ fn target(check: &mut Check<'_>, path: &str, http: &Value) {
         check.warn(
             &format!("{path}.method"),
             format!(
-                "a {method} would carry the event's data as \
-                 its body; write `body: none` if it should not"
+                "a {method} would carry the event's data as its body; write `body: none` if it \
+                 should not"
             ),
         );
     }

@@ -19,6 +19,11 @@ pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value, called:
         exclusive(check, &path, auth, &["bearer", "basic", "oauth2"]);
         exclusive(check, &path, auth, &["standard_webhooks", "hmac"]);
         headers(check, &path, upstream, auth);
+        let username = auth.pointer("/basic/username").and_then(Value::as_str);
+        if username.is_some_and(|name| name.contains(':')) {
+            let message = "a user name cannot hold `:`, which ends it (RFC 7617)";
+            check.tell(&format!("{path}.auth.basic.username"), message);
+        }
         let needs_time = auth.pointer("/hmac/signed").and_then(Value::as_str);
         if needs_time.is_some_and(|signed| signed.contains("{timestamp}"))
             && auth.pointer("/hmac/timestamp_header").is_none()
@@ -26,8 +31,7 @@ pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value, called:
         {
             check.tell(
                 &format!("{path}.auth.hmac.signed"),
-                "signs `{timestamp}`, which the \
-                 receiver must see: set `timestamp_header`",
+                "signs `{timestamp}`, which the receiver must see: set `timestamp_header`",
             );
         }
     }
@@ -105,6 +109,9 @@ fn headers(check: &mut Check<'_>, path: &str, upstream: &Value, auth: &Value) {
         if let Some((_, key)) = owned.iter().find(|(other, _)| *other == lower) {
             let message = format!("this header is set by `{key}` already");
             check.tell(&format!("{path}.headers.{name}"), message);
+        } else if lower == "authorization" {
+            let message = "shows in stored attempts; write it under `auth.headers` if it is secret";
+            check.warn(&format!("{path}.headers.{name}"), message);
         }
     }
 }
@@ -130,8 +137,8 @@ fn guarded(check: &mut Check<'_>, path: &str, url: &Url, upstream: &Value) {
         check.warn(
             &format!("{path}.url"),
             format!(
-                "{ip} is a private address, which is refused: \
-                 list it under `egress.allow` if it is meant"
+                "{ip} is a private address, which is refused: list it under `egress.allow` if it \
+                 is meant"
             ),
         );
     }

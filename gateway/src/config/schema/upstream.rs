@@ -30,10 +30,10 @@ pub(super) static UPSTREAM: Shape = Shape::Map(&[
 const EGRESS: &[Key] = &[default("allow", "[]", Shape::List(&Shape::Scalar(Kind::Network)))];
 
 const AUTH: &[Key] = &[
-    optional("bearer", Shape::Scalar(Kind::Secret)),
+    optional("bearer", Shape::Scalar(Kind::HeaderSecret)),
     optional("basic", Shape::Map(BASIC)),
     optional("oauth2", Shape::Map(OAUTH2)),
-    default("headers", EMPTY, Shape::Named(NameRule::Header, &Shape::Scalar(Kind::Secret))),
+    default("headers", EMPTY, Shape::Named(NameRule::Header, &Shape::Scalar(Kind::HeaderSecret))),
     default("query", EMPTY, Shape::Named(NameRule::Free, &Shape::Scalar(Kind::Secret))),
     optional("standard_webhooks", Shape::Map(STANDARD_WEBHOOKS)),
     optional("hmac", Shape::Map(HMAC)),

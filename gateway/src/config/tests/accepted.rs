@@ -72,6 +72,16 @@ fn settings_default_as_documented() {
 }
 
 #[test]
+fn the_embedded_broker_needs_no_more_than_its_name() {
+    for yaml in ["broker: { embedded: {} }\n", "broker:\n  embedded:\n"] {
+        assert!(matches!(accepted(yaml).settings.broker, Broker::Embedded(_)));
+    }
+    for yaml in ["broker: {}\n", "broker:\n", "broker:\n  rabbitmq:\n"] {
+        assert!(matches!(accepted(yaml).settings.broker, Broker::Rabbitmq(_)));
+    }
+}
+
+#[test]
 fn upstreams_default_as_documented() {
     let config = accepted(&with("", ""));
     let upstream = &config.upstreams["api"];
@@ -196,7 +206,7 @@ routes:
       rabbitmq:
         queue: tidegate.award-points
         bind: [{ exchange: orders, key: 'order.confirmed.#' }]
-        arguments: { x-max-length: 1000, x-overflow: reject-publish, x-flag: true, x-text: '1' }
+        arguments: { x-max-length: 1000, x-overflow: nan, x-flag: true, x-text: '1' }
         declare: true
         prefetch: 1000
         max_message: 16MiB
@@ -263,7 +273,7 @@ fn the_examples_of_the_contract_are_accepted_and_understood() {
     assert_eq!(consumer.event.kind.unwrap().source(), "{.routing_key}");
     let arguments = serde_json::to_value(&consumer.arguments).unwrap();
     let expected = serde_json::json!({
-        "x-max-length": 1000, "x-overflow": "reject-publish", "x-flag": true, "x-text": "1"
+        "x-max-length": 1000, "x-overflow": "nan", "x-flag": true, "x-text": "1"
     });
     assert_eq!(arguments, expected);
 

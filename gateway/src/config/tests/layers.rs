@@ -166,7 +166,7 @@ fn files_are_put_in_without_their_last_newline_and_are_secrets() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let yaml = with(
         &format!(
-            "    auth: {{ bearer: '${{file:{}}}', headers: {{ X: '${{file:{}}}' }} }}\n",
+            "    auth: {{ query: {{ k: '${{file:{}}}' }}, headers: {{ X: '${{file:{}}}' }} }}\n",
             at("token"),
             at("crlf")
         ),
@@ -174,7 +174,7 @@ fn files_are_put_in_without_their_last_newline_and_are_secrets() {
     );
     let config = accepted(&yaml);
     let auth = &config.upstreams["api"].api.auth;
-    assert_eq!(auth.bearer.as_ref().unwrap().expose(), "hush-hush\n");
+    assert_eq!(auth.query["k"].expose(), "hush-hush\n");
     assert_eq!(auth.headers["X"].expose(), "hush-crlf");
     assert_eq!(config.mask.apply("say hush-crlf"), "say ***");
 }

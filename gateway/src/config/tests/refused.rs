@@ -32,6 +32,11 @@ fn unknown_keys_get_the_nearest_name() {
             report: "a.yaml:2:13  queue.sqlite.pth\n    there is no such key; did you mean `path`?",
         },
         Case {
+            yaml: "queue.max_size: 1GiB\n",
+            report: "a.yaml:1:1  queue.max_size\n    there is no such key; there are server, \
+                admin, queue, broker, shutdown, log, upstreams, routes",
+        },
+        Case {
             yaml: "log: { colour: red }\n",
             report: "a.yaml:1:8  log.colour\n    there is no such key; there are level, format",
         },
@@ -264,6 +269,16 @@ fn credentials_exclude_each_other_and_own_their_headers() {
             "a.yaml:10:49  upstreams.api.auth.hmac.signed\n    `{row}` is none of {raw}, \
                 {timestamp}, {id}, {url}; did you mean `raw`?",
         ],
+    );
+    refuses(
+        &with("    auth: { basic: { username: 'a:b', password: \"x\" } }\n", ""),
+        &["a.yaml:4:22  upstreams.api.auth.basic.username\n    a user name cannot hold `:`, \
+            which ends it (RFC 7617)"],
+    );
+    refuses(
+        &with("    auth: { bearer: \"a\\nb\" }\n", ""),
+        &["a.yaml:4:21  upstreams.api.auth.bearer\n    holds a line break or another control \
+            character, which no header can carry"],
     );
     refuses(
         &with("    auth: { hmac: { header: S, secret: s, signed: '{timestamp}' } }\n", ""),

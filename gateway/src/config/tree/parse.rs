@@ -86,8 +86,8 @@ impl<'s> Builder<'s> {
                     if documents > 1 {
                         return Err(self.problem(
                             &span,
-                            "a second document begins here: Tidegate \
-                             reads one a file; write it into a file of its own, in one folder",
+                            "a second document begins here: Tidegate reads one a file; write it \
+                             into a file of its own, in one folder",
                         ));
                     }
                 }
@@ -109,8 +109,8 @@ impl<'s> Builder<'s> {
                 Event::Alias(id) => self.alias(id, &span)?,
                 Event::UnresolvedAlias(name) => {
                     let message = format!(
-                        "`*{name}` refers to an anchor `&{name}` that is not \
-                         there; if it is text, quote it: '*{name}'"
+                        "`*{name}` refers to an anchor `&{name}` that is not there; if it is \
+                         text, quote it: '*{name}'"
                     );
                     self.problems.push(self.problem(&span, &message));
                     let failed = Node { place: self.place(&span), kind: Kind::Failed };
@@ -139,8 +139,7 @@ impl<'s> Builder<'s> {
             && tag.core_suffix().is_none()
         {
             let message = format!(
-                "YAML reads `{}` as a tag, and tags mean nothing here; if it \
-                 is text, quote it",
+                "YAML reads `{}` as a tag, and tags mean nothing here; if it is text, quote it",
                 tag.original()
             );
             self.problems.push(self.problem(span, &message));
@@ -178,8 +177,8 @@ impl<'s> Builder<'s> {
         if self.nodes > NODES_MAX || self.text > TEXT_MAX {
             return Err(self.problem(
                 span,
-                "the file is too large once its aliases (`*…`) are \
-                 expanded: repeat less, or split it",
+                "the file is too large once its aliases (`*…`) are expanded: repeat less, or \
+                 split it",
             ));
         }
         Ok(())
@@ -259,8 +258,8 @@ impl<'s> Builder<'s> {
             | ErrorKind::TabAtBlockScalarStart => "; indent with spaces",
             ErrorKind::DirectiveDisallowed => "; quote a value that begins with `%`",
             _ if looks_unquoted(written) => {
-                "; if a value on this line holds `{`, `: `, ` #` or \
-                 begins with one of `*&!%@[`, quote it: '…'"
+                "; if a value on this line holds `{`, `: `, ` #` or begins with one of `*&!%@[`, \
+                 quote it: '…'"
             }
             _ => "",
         };
