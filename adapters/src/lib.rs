@@ -133,6 +133,8 @@ pub struct Delivery {
     pub key: Option<Arc<str>>,
     /// When we said yes.
     pub accepted_at: Timestamp,
+    /// When it was due for the attempt it is held for.
+    pub due_at: Timestamp,
     /// Attempts so far that count against `retry.attempts`.
     pub attempts: u32,
     /// All attempts so far, for numbering them.
@@ -222,6 +224,23 @@ pub enum AttemptResult {
 }
 
 impl AttemptResult {
+    /// Every result.
+    pub const ALL: [Self; 13] = [
+        Self::Success,
+        Self::Redirect,
+        Self::ClientError,
+        Self::ServerError,
+        Self::Auth,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Protocol,
+        Self::RefusedAddress,
+        Self::Oversize,
+    ];
+
     /// The word in metrics, attempts and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

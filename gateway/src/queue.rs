@@ -308,7 +308,7 @@ pub trait Queue: Send + Sync + 'static {
         now: Timestamp,
         limit: usize,
         held: HashSet<DeliveryId>,
-    ) -> BoxFuture<'static, Result<Page, QueueError>>;
+    ) -> BoxFuture<'_, Result<Page, QueueError>>;
 
     /// Marks a pending delivery active. False when it is not pending any more (discarded since it
     /// was paged in). Memory only.
@@ -316,6 +316,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Gives a claim back without an attempt.
     fn unclaim(&self, id: DeliveryId);
+
+    /// Whether it is active.
+    fn claimed(&self, id: DeliveryId) -> bool;
 
     /// Records what became of a claimed delivery and gives the claim back; returns after the
     /// commit. A promoted lane head goes to the route's feed.
@@ -327,10 +330,10 @@ pub trait Queue: Send + Sync + 'static {
         filter: Filter,
         cursor: Option<DeliveryId>,
         limit: usize,
-    ) -> BoxFuture<'static, Result<ListPage, QueueError>>;
+    ) -> BoxFuture<'_, Result<ListPage, QueueError>>;
 
     /// One delivery with its event, raw bytes and attempts.
-    fn show(&self, id: DeliveryId) -> BoxFuture<'static, Result<Listed, QueueError>>;
+    fn show(&self, id: DeliveryId) -> BoxFuture<'_, Result<Listed, QueueError>>;
 
     /// Every route the queue holds anything of, and every configured one.
     fn routes(&self) -> Vec<RouteStatus>;
@@ -340,7 +343,7 @@ pub trait Queue: Send + Sync + 'static {
         &self,
         route: &Arc<str>,
         now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Timestamp>, QueueError>>;
+    ) -> BoxFuture<'_, Result<Option<Timestamp>, QueueError>>;
 
     /// Live bytes, and whether it can be written to.
     fn status(&self) -> QueueStatus;
@@ -349,7 +352,7 @@ pub trait Queue: Send + Sync + 'static {
     fn failed(&self) -> BoxFuture<'static, String>;
 
     /// Commits what is there, folds the write-ahead log in and lets go of the file.
-    fn close(&self) -> BoxFuture<'static, ()>;
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// The queue as a whole.
@@ -376,8 +379,8 @@ pub struct Feed {
 
 #[derive(Debug)]
 enum Fresh {
-    /// Everything due since the last page is here.
-    Live(VecDeque<Arc<Delivery>>),
+    /// Everything due since the last page is here, and how many bytes that is.
+    Live(VecDeque<Arc<Delivery>>, usize),
     /// There is more in the store than in memory: read pages.
     Behind,
 }
@@ -409,9 +412,9 @@ impl Feed {
     /// Called by the writer, after the commit, in commit order.
     pub fn push(&self, delivery: Arc<Delivery>) {
         let mut fresh = self.fresh.lock();
-        if let Fresh::Live(queue) = &mut *fresh {
-            let held: usize = queue.iter().map(|d| d.event.size_hint()).sum();
-            if queue.len() < Self::MOST && held + delivery.event.size_hint() <= Self::MOST_BYTES {
+        if let Fresh::Live(queue, bytes) = &mut *fresh {
+            *bytes += delivery.event.size_hint();
+            if queue.len() < Self::MOST && (*bytes <= Self::MOST_BYTES || queue.is_empty()) {
                 queue.push_back(delivery);
             } else {
                 *fresh = Fresh::Behind;
@@ -424,7 +427,13 @@ impl Feed {
     /// Called by the loop.
     pub fn take(&self) -> Fed {
         match &mut *self.fresh.lock() {
-            Fresh::Live(queue) => queue.pop_front().map_or(Fed::Empty, Fed::Fresh),
+            Fresh::Live(queue, bytes) => match queue.pop_front() {
+                None => Fed::Empty,
+                Some(delivery) => {
+                    *bytes -= delivery.event.size_hint();
+                    Fed::Fresh(delivery)
+                }
+            },
             Fresh::Behind => Fed::Behind,
         }
     }
@@ -432,7 +441,7 @@ impl Feed {
     /// From now on pushes are kept again. Call *before* reading the page that is to catch up: a
     /// delivery committed in between is then in both, never in neither.
     pub fn go_live(&self) {
-        *self.fresh.lock() = Fresh::Live(VecDeque::new());
+        *self.fresh.lock() = Fresh::Live(VecDeque::new(), 0);
     }
 
     /// The page was full, or something changed in the store that the feed did not carry.

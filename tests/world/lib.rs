@@ -1,1 +1,15 @@
+//! The world around a gateway under test: the binary itself as a process, a private RabbitMQ node,
+//! and third-party APIs that can be told how to behave.
+//!
+//! Everything listens on loopback and on ports of its own, ends with the test, and waits for what
+//! it needs instead of sleeping.
 
+pub mod amqp;
+pub mod api;
+pub mod gateway;
+pub mod rabbitmq;
+pub mod wait;
+
+pub use api::Api;
+pub use gateway::Gateway;
+pub use wait::eventually;

@@ -111,6 +111,7 @@ mod tests {
             event: Arc::new(event),
             key: None,
             accepted_at: Timestamp(0),
+            due_at: Timestamp(0),
             attempts,
             tries: attempts,
             first_attempt_at: Some(Timestamp(0)),

@@ -1,1 +1,438 @@
-//! (to be written)
+//! The queue in one SQLite file.
+//!
+//! ```text
+//!  append, settle ──► bounded channel ──► writer (one thread, one transaction, one fsync)
+//!                                            │ after the commit
+//!                                            ├──► feeds, answers, what is shown of routes
+//!  page, list, show ◄── readers (two, short) └──► checkpoint (a thread of its own)
+//! ```
+//!
+//! WAL with `synchronous=FULL`: every commit is fsynced before anyone is told. One process owns
+//! the file; the lock beside it says who. See [`writer`] for what happens when the disk fails,
+//! [`schema`] for the format.
+
+mod checkpoint;
+mod disk;
+mod ledger;
+mod reader;
+mod schema;
+mod transaction;
+mod writer;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use tidegate_adapters::{DeliveryId, Timestamp};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::{
+    Append, AppendError, Appended, Feed, Filter, ListPage, Listed, Page, Queue, QueueError,
+    QueueStatus, RouteSettings, RouteStatus, Settlement,
+};
+use checkpoint::Pressure;
+use disk::{Ballast, Lock};
+use ledger::Ledger;
+use reader::Readers;
+use transaction::Caps;
+use writer::{Command, Writer};
+
+/// Commands waiting for the writer, at most; beyond, callers wait.
+const COMMANDS: usize = 8192;
+
+/// How often the writer looks after pruning and a full disk when nothing else happens.
+const TEND: Duration = Duration::from_millis(500);
+
+/// How a queue is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The database file; folder and file are made when missing.
+    pub path: PathBuf,
+    /// Live data at most, in bytes.
+    pub max_size: u64,
+    /// Share of it that one route's pending and dead deliveries may take.
+    pub max_route_share: f64,
+    /// How long delivered and discarded deliveries are kept.
+    pub keep_delivered: Duration,
+    /// How long dead ones are kept.
+    pub keep_dead: Duration,
+    /// Told how long each commit took.
+    pub observer: Arc<dyn Fn(Duration) + Send + Sync>,
+    /// Wall time.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+/// The queue in one SQLite file.
+pub struct SqliteQueue {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    readers: Readers,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Lock>>,
+}
+
+/// What the writer shows the rest of the process.
+struct Shared {
+    feeds: RwLock<HashMap<Arc<str>, Arc<Feed>>>,
+    claims: Mutex<HashSet<DeliveryId>>,
+    seen: RwLock<Seen>,
+    room: Notify,
+    failure: watch::Sender<Option<String>>,
+    is_closed: AtomicBool,
+    pruned: AtomicU64,
+    options: Options,
+}
+
+#[derive(Default)]
+struct Seen {
+    routes: Vec<RouteStatus>,
+    status: QueueStatus,
+    route_cap: u64,
+}
+
+impl SqliteQueue {
+    /// Opens the queue and starts its threads. Takes no longer with a large backlog.
+    ///
+    /// # Errors
+    /// When another process owns it, its format is not known, or it cannot be opened.
+    pub fn open(options: Options) -> Result<Self, QueueError> {
+        disk::prepare(&options.path)?;
+        let lock = Lock::take(&options.path)?;
+        schema::check_format(&options.path)?;
+        let connection = schema::open_writer(&options.path)?;
+        let ledger = Ledger::load(&connection).map_err(schema::store)?;
+        let next_id: i64 = connection
+            .query_row("SELECT coalesce(max(id), 0) FROM delivery", [], |row| row.get(0))
+            .map_err(schema::store)?;
+        let caps = caps(&options);
+        let ballast = Ballast::new(&options.path, options.max_size);
+        let disk_full = Arc::new(AtomicBool::new(!ballast.take_up()));
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared::new(options.clone()));
+        let pressure = Arc::new(Pressure::default());
+        let checkpoints = schema::open_writer(&options.path)?;
+        let no_thread = |error: std::io::Error| QueueError::Store(error.to_string().into());
+        let checkpoint =
+            checkpoint::start(checkpoints, Arc::clone(&pressure)).map_err(no_thread)?;
+        let writer = Writer {
+            connection,
+            commands: inbox,
+            ledger,
+            next_id,
+            caps,
+            keep_delivered: options.keep_delivered,
+            keep_dead: options.keep_dead,
+            ballast,
+            pressure,
+            shared: Arc::clone(&shared),
+            disk_full,
+        };
+        let writing = std::thread::Builder::new()
+            .name("queue-writer".to_owned())
+            .spawn(move || {
+                let shared = Arc::clone(&writer.shared);
+                let pressure = Arc::clone(&writer.pressure);
+                let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
+                if ran.is_err() {
+                    shared.fail("the writer panicked".to_owned());
+                }
+                pressure.stop();
+            })
+            .map_err(no_thread)?;
+        let tending = tend(commands.downgrade()).map_err(no_thread)?;
+        Ok(Self {
+            commands,
+            shared,
+            readers: Readers::new(options.path),
+            threads: Mutex::new(vec![writing, checkpoint, tending]),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+}
+
+/// Reminds the writer to look after pruning; ends with the queue.
+fn tend(commands: mpsc::WeakSender<Command>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("queue-tend".to_owned()).spawn(move || {
+        loop {
+            std::thread::park_timeout(TEND);
+            let Some(commands) = commands.upgrade() else { return };
+            match commands.try_send(Command::Tend) {
+                // A full channel means there is other work, which prunes as it appends.
+                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        }
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share in (0, 1] of a size: exact to the byte it need not be"
+)]
+fn caps(options: &Options) -> Caps {
+    let route = options.max_size as f64 * options.max_route_share;
+    Caps { size: options.max_size, route: route as u64, history: options.max_size / 4 }
+}
+
+impl Shared {
+    fn new(options: Options) -> Self {
+        Self {
+            feeds: RwLock::default(),
+            claims: Mutex::default(),
+            seen: RwLock::default(),
+            room: Notify::new(),
+            failure: watch::channel(None).0,
+            is_closed: AtomicBool::new(false),
+            pruned: AtomicU64::new(0),
+            options,
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        (self.options.clock)()
+    }
+
+    fn observe(&self, took: Duration) {
+        (self.options.observer)(took);
+    }
+
+    fn feed(&self, route: &Arc<str>) -> Arc<Feed> {
+        if let Some(feed) = self.feeds.read().get(route) {
+            return Arc::clone(feed);
+        }
+        Arc::clone(self.feeds.write().entry(Arc::clone(route)).or_default())
+    }
+
+    fn settled(&self, ids: impl Iterator<Item = DeliveryId>) {
+        let mut claims = self.claims.lock();
+        for id in ids {
+            claims.remove(&id);
+        }
+    }
+
+    fn pruned(&self, _route: &str, count: u64) {
+        self.pruned.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn publish(&self, ledger: &Ledger, caps: Caps, disk_full: bool) {
+        let bytes = ledger.bytes();
+        let evictable = ledger.history_bytes();
+        // Two hundredths below the cap, so that intake does not flutter.
+        let room = !disk_full && bytes.saturating_sub(evictable) < caps.size / 50 * 49;
+        let mut seen = self.seen.write();
+        seen.routes = ledger.statuses();
+        seen.route_cap = caps.route;
+        seen.status = QueueStatus {
+            bytes,
+            bytes_max: caps.size,
+            room,
+            writable: !self.failed(),
+            pruned: self.pruned.load(Ordering::Relaxed),
+        };
+        drop(seen);
+        self.room.notify_waiters();
+    }
+
+    fn has_room(&self, route: &str) -> bool {
+        let seen = self.seen.read();
+        let held = seen.routes.iter().find(|known| &*known.name == route);
+        let held = held.map_or(0, |known| known.bytes);
+        seen.status.room && held < seen.route_cap / 50 * 49
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!(reason, "the queue has failed for good");
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.seen.write().status.writable = false;
+        self.failure.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(reason);
+            first
+        });
+    }
+
+    fn failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    fn closed(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Queue for SqliteQueue {
+    fn configure(&self, routes: Vec<RouteSettings>) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let sent = self.commands.send(Command::Configure(routes, reply)).await;
+            sent.map_err(|_| QueueError::Closed)?;
+            answer.await.map_err(|_| QueueError::Closed)?
+        })
+    }
+
+    fn append(
+        &self,
+        route: &Arc<str>,
+        batch: Vec<Append>,
+    ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
+        let (reply, answer) = oneshot::channel();
+        // Sent here and now if there is room, so that calls keep their order however their
+        // futures are polled.
+        let command = Command::Append(Arc::clone(route), batch, reply);
+        let unsent = match self.commands.try_send(command) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(command)) => Some((self.commands.clone(), command)),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Box::pin(std::future::ready(Err(AppendError::Closed)));
+            }
+        };
+        Box::pin(async move {
+            if let Some((commands, command)) = unsent {
+                commands.send(command).await.map_err(|_| AppendError::Closed)?;
+            }
+            answer.await.map_err(|_| AppendError::Closed)?
+        })
+    }
+
+    fn room(&self, route: &Arc<str>) -> BoxFuture<'static, ()> {
+        let (shared, route) = (Arc::clone(&self.shared), Arc::clone(route));
+        Box::pin(async move {
+            loop {
+                let changed = shared.room.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if shared.has_room(&route) {
+                    return;
+                }
+                changed.await;
+            }
+        })
+    }
+
+    fn connected(&self, route: &Arc<str>, up: bool) {
+        // Lost only when the writer is overwhelmed or gone; the window then runs a little longer.
+        let _ = self.commands.try_send(Command::Connected(Arc::clone(route), up));
+    }
+
+    fn feed(&self, route: &Arc<str>) -> Arc<Feed> {
+        self.shared.feed(route)
+    }
+
+    fn page(
+        &self,
+        route: &Arc<str>,
+        now: Timestamp,
+        limit: usize,
+        held: HashSet<DeliveryId>,
+    ) -> BoxFuture<'_, Result<Page, QueueError>> {
+        let route = Arc::clone(route);
+        Box::pin(self.readers.read(move |connection| {
+            reader::page(connection, &route, now, limit, &held)
+        }))
+    }
+
+    fn claim(&self, id: DeliveryId) -> bool {
+        self.shared.claims.lock().insert(id)
+    }
+
+    fn unclaim(&self, id: DeliveryId) {
+        self.shared.claims.lock().remove(&id);
+    }
+
+    fn claimed(&self, id: DeliveryId) -> bool {
+        self.shared.claims.lock().contains(&id)
+    }
+
+    fn settle(&self, settlement: Settlement) -> BoxFuture<'static, Result<(), QueueError>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let sent = commands.send(Command::Settle(Box::new(settlement), reply)).await;
+            sent.map_err(|_| QueueError::Closed)?;
+            answer.await.map_err(|_| QueueError::Closed)?
+        })
+    }
+
+    fn list(
+        &self,
+        filter: Filter,
+        cursor: Option<DeliveryId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ListPage, QueueError>> {
+        Box::pin(self.readers.read(move |connection| {
+            reader::list(connection, &filter, cursor, limit)
+        }))
+    }
+
+    fn show(&self, id: DeliveryId) -> BoxFuture<'_, Result<Listed, QueueError>> {
+        Box::pin(async move {
+            let shown = self.readers.read(move |connection| reader::show(connection, id)).await?;
+            shown.ok_or(QueueError::Missing(id))
+        })
+    }
+
+    fn routes(&self) -> Vec<RouteStatus> {
+        self.shared.seen.read().routes.clone()
+    }
+
+    fn oldest_due(
+        &self,
+        route: &Arc<str>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Option<Timestamp>, QueueError>> {
+        let route = Arc::clone(route);
+        Box::pin(self.readers.read(move |connection| reader::oldest_due(connection, &route, now)))
+    }
+
+    fn status(&self) -> QueueStatus {
+        self.shared.seen.read().status
+    }
+
+    fn failed(&self) -> BoxFuture<'static, String> {
+        let mut failure = self.shared.failure.subscribe();
+        Box::pin(async move {
+            let reason = failure.wait_for(Option::is_some).await.map(|reason| reason.clone());
+            match reason {
+                Ok(reason) => reason.unwrap_or_default(),
+                // The queue is gone without having failed: there is nothing to report, ever.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            if self.commands.send(Command::Close(reply)).await.is_ok() {
+                // An error means that it failed before it could close: then it is as closed.
+                let _ = answer.await;
+            }
+            self.readers.close();
+            let threads = std::mem::take(&mut *self.threads.lock());
+            for thread in &threads {
+                thread.thread().unpark();
+            }
+            let joined = tokio::task::spawn_blocking(move || {
+                for thread in threads {
+                    let _ = thread.join();
+                }
+            });
+            let _ = joined.await;
+            self.lock.lock().take();
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! Counters of every route: in memory, and in the `route` table by every commit that changed them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rusqlite::Connection;
+use tokio::time::Instant;
+
+use crate::queue::{Counts, RouteSettings, RouteStatus, State};
+
+/// What the writer knows of one route.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) no: i64,
+    pub(super) name: Arc<str>,
+    pub(super) paused: bool,
+    pub(super) counts: Counts,
+    /// Of pending and dead deliveries.
+    pub(super) live_bytes: u64,
+    /// Of delivered and discarded ones.
+    pub(super) history_bytes: u64,
+    /// The repeat clock: milliseconds the source was connected, all runs together.
+    clock_ms: i64,
+    running_since: Option<Instant>,
+    pub(super) settings: Option<RouteSettings>,
+}
+
+/// All routes. Changes since the last commit can be undone.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    rows: Vec<Row>,
+    by_name: HashMap<Arc<str>, usize>,
+    before: Vec<(usize, Row)>,
+}
+
+impl Row {
+    /// The repeat clock now.
+    pub(super) fn clock_ms(&self, now: Instant) -> i64 {
+        let running = self.running_since.map_or(0, |since| {
+            i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX)
+        });
+        self.clock_ms.saturating_add(running)
+    }
+
+    pub(super) fn count(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Pending => &mut self.counts.pending,
+            State::Delivered => &mut self.counts.delivered,
+            State::Dead => &mut self.counts.dead,
+            State::Discarded => &mut self.counts.discarded,
+        }
+    }
+
+    fn bytes(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Pending | State::Dead => &mut self.live_bytes,
+            State::Delivered | State::Discarded => &mut self.history_bytes,
+        }
+    }
+
+    /// One delivery of `bytes` is now in `state`.
+    pub(super) fn enter(&mut self, state: State, bytes: u64) {
+        *self.count(state) += 1;
+        *self.bytes(state) += bytes;
+    }
+
+    /// One delivery of `bytes` is no longer in `state`.
+    pub(super) fn leave(&mut self, state: State, bytes: u64) {
+        let count = self.count(state);
+        *count = count.saturating_sub(1);
+        let held = self.bytes(state);
+        *held = held.saturating_sub(bytes);
+    }
+}
+
+impl Ledger {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut ledger = Self::default();
+        let mut statement = connection.prepare(
+            "SELECT no, name, paused, clock_ms, pending, delivered, dead, discarded, live_bytes,
+                    history_bytes FROM route ORDER BY no",
+        )?;
+        let unsigned = |row: &rusqlite::Row<'_>, column| {
+            row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
+        };
+        let rows = statement.query_map([], |row| {
+            Ok(Row {
+                no: row.get(0)?,
+                name: row.get::<_, String>(1)?.into(),
+                paused: row.get(2)?,
+                clock_ms: row.get(3)?,
+                counts: Counts {
+                    pending: unsigned(row, 4)?,
+                    delivered: unsigned(row, 5)?,
+                    dead: unsigned(row, 6)?,
+                    discarded: unsigned(row, 7)?,
+                },
+                live_bytes: unsigned(row, 8)?,
+                history_bytes: unsigned(row, 9)?,
+                running_since: None,
+                settings: None,
+            })
+        })?;
+        for row in rows {
+            ledger.push(row?);
+        }
+        Ok(ledger)
+    }
+
+    /// The route of that name, added when it is new.
+    pub(super) fn index(&mut self, connection: &Connection, name: &Arc<str>) -> rusqlite::Result<usize> {
+        if let Some(index) = self.by_name.get(name) {
+            return Ok(*index);
+        }
+        connection.execute("INSERT INTO route (name) VALUES (?1)", [&**name])?;
+        let row = Row {
+            no: connection.last_insert_rowid(),
+            name: Arc::clone(name),
+            paused: false,
+            counts: Counts::default(),
+            live_bytes: 0,
+            history_bytes: 0,
+            clock_ms: 0,
+            running_since: None,
+            settings: None,
+        };
+        Ok(self.push(row))
+    }
+
+    fn push(&mut self, row: Row) -> usize {
+        let index = self.rows.len();
+        self.by_name.insert(Arc::clone(&row.name), index);
+        self.rows.push(row);
+        index
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Row {
+        &self.rows[index]
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Row> {
+        self.by_name.get(name).map(|index| &self.rows[*index])
+    }
+
+    pub(super) fn by_no(&self, no: i64) -> Option<usize> {
+        self.rows.iter().position(|row| row.no == no)
+    }
+
+    /// For changing, until the next commit or undo.
+    pub(super) fn change(&mut self, index: usize) -> &mut Row {
+        if !self.before.iter().any(|(changed, _)| *changed == index) {
+            self.before.push((index, self.rows[index].clone()));
+        }
+        &mut self.rows[index]
+    }
+
+    pub(super) fn connected(&mut self, name: &str, up: bool, now: Instant) {
+        let Some(index) = self.by_name.get(name) else { return };
+        let row = &mut self.rows[*index];
+        match (up, row.running_since) {
+            (true, None) => row.running_since = Some(now),
+            (false, Some(_)) => {
+                row.clock_ms = row.clock_ms(now);
+                row.running_since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    pub(super) fn configure(&mut self, settings: Vec<RouteSettings>) {
+        for row in &mut self.rows {
+            row.settings = None;
+        }
+        for settings in settings {
+            if let Some(index) = self.by_name.get(&settings.name) {
+                self.rows[*index].settings = Some(settings);
+            }
+        }
+    }
+
+    /// Writes what changed, as part of the transaction.
+    pub(super) fn write(&self, connection: &Connection, now: Instant) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached(
+            "UPDATE route SET clock_ms = ?2, pending = ?3, delivered = ?4, dead = ?5,
+                    discarded = ?6, live_bytes = ?7, history_bytes = ?8 WHERE no = ?1",
+        )?;
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for (index, _) in &self.before {
+            let row = &self.rows[*index];
+            statement.execute((
+                row.no,
+                row.clock_ms(now),
+                signed(row.counts.pending),
+                signed(row.counts.delivered),
+                signed(row.counts.dead),
+                signed(row.counts.discarded),
+                signed(row.live_bytes),
+                signed(row.history_bytes),
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// The transaction was committed.
+    pub(super) fn committed(&mut self) {
+        self.before.clear();
+    }
+
+    /// The transaction was rolled back.
+    pub(super) fn undo(&mut self) {
+        for (index, row) in self.before.drain(..) {
+            self.rows[index] = row;
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.rows.iter().map(|row| row.live_bytes + row.history_bytes).sum()
+    }
+
+    pub(super) fn history_bytes(&self) -> u64 {
+        self.rows.iter().map(|row| row.history_bytes).sum()
+    }
+
+    pub(super) fn statuses(&self) -> Vec<RouteStatus> {
+        let status = |row: &Row| RouteStatus {
+            name: Arc::clone(&row.name),
+            counts: row.counts,
+            bytes: row.live_bytes,
+            paused: row.paused,
+            configured: row.settings.is_some(),
+        };
+        self.rows.iter().map(status).collect()
+    }
+}

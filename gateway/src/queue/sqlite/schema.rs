@@ -1,0 +1,140 @@
+//! The on-disk format, and opening a connection to it.
+//!
+//! ```text
+//! route     small numbers for names, counters, the repeat clock: one row, updated once a commit
+//! delivery  append-only; id is the order of our yes
+//! due       what may be attempted: unordered deliveries and the heads of lanes
+//! lane      ordered routes: every delivery not finished with, by order key
+//! settled   what became of a delivery; no row means pending
+//! attempt   the last three of each delivery
+//! seen      ids within the repeat window, in buckets of the route's clock
+//! ```
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::queue::QueueError;
+
+/// `TDGT`: tells the file from other SQLite databases.
+const APPLICATION_ID: i64 = 0x5444_4754;
+
+/// The format this version reads and writes.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE route (
+    no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, paused INTEGER NOT NULL DEFAULT 0,
+    clock_ms INTEGER NOT NULL DEFAULT 0, pending INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0, dead INTEGER NOT NULL DEFAULT 0,
+    discarded INTEGER NOT NULL DEFAULT 0, live_bytes INTEGER NOT NULL DEFAULT 0,
+    history_bytes INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY, route INTEGER NOT NULL, at INTEGER NOT NULL, key TEXT, lane BLOB,
+    invalid INTEGER NOT NULL, attrs BLOB NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE due (
+    route INTEGER NOT NULL, at INTEGER NOT NULL, id INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    tries INTEGER NOT NULL, first_attempt INTEGER, PRIMARY KEY (route, at, id)
+) WITHOUT ROWID;
+CREATE INDEX due_by_id ON due (id);
+CREATE TABLE lane (
+    route INTEGER NOT NULL, lane BLOB NOT NULL, id INTEGER NOT NULL,
+    PRIMARY KEY (route, lane, id)
+) WITHOUT ROWID;
+CREATE TABLE settled (
+    id INTEGER PRIMARY KEY, route INTEGER NOT NULL, state INTEGER NOT NULL, at INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, tries INTEGER NOT NULL, reason INTEGER, detail TEXT
+);
+CREATE INDEX settled_by_state ON settled (state, id);
+CREATE TABLE attempt (
+    delivery INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, us INTEGER NOT NULL,
+    result TEXT NOT NULL, detail TEXT NOT NULL, status INTEGER, request TEXT NOT NULL,
+    response TEXT NOT NULL, PRIMARY KEY (delivery, n)
+) WITHOUT ROWID;
+CREATE TABLE seen (
+    route INTEGER NOT NULL, bucket INTEGER NOT NULL, key BLOB NOT NULL, id INTEGER NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (route, bucket, key)
+) WITHOUT ROWID;
+";
+
+/// Opens the file for writing, making it when missing.
+///
+/// # Errors
+/// When it is not ours, of another format, or cannot be opened.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
+    let connection = Connection::open(path).map_err(store)?;
+    connection
+        .execute_batch(
+            "PRAGMA page_size = 8192;
+             PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA wal_autocheckpoint = 0;
+             PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -16384;
+             PRAGMA temp_store = MEMORY;
+             PRAGMA cell_size_check = ON;",
+        )
+        .map_err(store)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let format = number(&connection, "PRAGMA user_version")?;
+    let application = number(&connection, "PRAGMA application_id")?;
+    match (application, format) {
+        (0, 0) if number(&connection, "SELECT count(*) FROM sqlite_schema")? == 0 => {
+            let create = format!(
+                "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; \
+                 PRAGMA user_version = {FORMAT}; COMMIT;"
+            );
+            connection.execute_batch(&create).map_err(store)?;
+            Ok(connection)
+        }
+        (APPLICATION_ID, FORMAT) => Ok(connection),
+        (APPLICATION_ID, found) => {
+            let path = path.display().to_string();
+            Err(QueueError::Format { path, found, known: FORMAT })
+        }
+        _ => Err(QueueError::Store(
+            format!("{}: a database, but not a Tidegate queue", path.display()).into(),
+        )),
+    }
+}
+
+/// Refuses a file of another format before anything in it is touched.
+///
+/// # Errors
+/// [`QueueError::Format`].
+pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let connection = open_reader(path)?;
+    let found = number(&connection, "PRAGMA user_version")?;
+    let ours = number(&connection, "PRAGMA application_id")? == APPLICATION_ID;
+    if ours && found != FORMAT {
+        let path = path.display().to_string();
+        return Err(QueueError::Format { path, found, known: FORMAT });
+    }
+    Ok(())
+}
+
+/// Opens the file for reading.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(store)?;
+    connection.execute_batch("PRAGMA cache_size = -4096;").map_err(store)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+fn number(connection: &Connection, sql: &str) -> Result<i64, QueueError> {
+    connection.query_row(sql, [], |row| row.get(0)).map_err(store)
+}
+
+/// SQLite's words, as our error.
+pub(super) fn store(error: rusqlite::Error) -> QueueError {
+    QueueError::Store(error.to_string().into())
+}

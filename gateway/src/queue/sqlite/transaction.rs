@@ -1,0 +1,612 @@
+//! What one transaction does: append, settle, prune. Everything here may be rolled back; what the
+//! rest of the process is to learn of it is gathered in [`Effects`] and told after the commit.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use crate::queue::{
+    Append, AppendError, Appended, AttemptRecord, Content, Outcome, QueueError, RouteSettings,
+    Settlement, State,
+};
+
+/// What a row costs beyond its texts: keys, indexes, page overhead. Measured, rounded up.
+pub(super) const ROW_BYTES: u64 = 256;
+
+/// Attempts kept of each delivery.
+const ATTEMPTS_KEPT: u32 = 3;
+
+/// A repeat window is kept in so many buckets, of which the oldest are dropped whole.
+const BUCKETS: i64 = 4;
+
+/// The caps of the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caps {
+    pub(super) size: u64,
+    pub(super) route: u64,
+    pub(super) history: u64,
+}
+
+/// One transaction in the making.
+pub(super) struct Transaction<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) next_id: &'a mut i64,
+    pub(super) caps: Caps,
+    pub(super) wall: Timestamp,
+    pub(super) now: Instant,
+    pub(super) effects: Effects,
+}
+
+/// What is told after the commit.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// For the routes' feeds, in commit order.
+    pub(super) fresh: Vec<Arc<Delivery>>,
+    /// About how many bytes were written.
+    pub(super) written: u64,
+    /// Deliveries pruned, by route.
+    pub(super) pruned: Vec<(Arc<str>, u64)>,
+}
+
+impl Transaction<'_> {
+    /// Takes the batch whole, or says why not; a full queue is an answer, not a database error.
+    pub(super) fn append(
+        &mut self,
+        route: &Arc<str>,
+        batch: &[Append],
+    ) -> rusqlite::Result<Result<Vec<Appended>, AppendError>> {
+        let Some(row) = self.ledger.find(route) else { return Ok(Err(AppendError::Closed)) };
+        let Some(settings) = row.settings.clone() else { return Ok(Err(AppendError::Closed)) };
+        let Some(index) = self.ledger.by_no(row.no) else { return Ok(Err(AppendError::Closed)) };
+        let size: u64 = batch.iter().map(append_bytes).sum();
+        if row.live_bytes + size > self.caps.route {
+            return Ok(Err(AppendError::Full("the route's share is used up")));
+        }
+        if self.ledger.bytes() + size > self.caps.size {
+            let missing = self.ledger.bytes() + size - self.caps.size;
+            self.evict(missing)?;
+            if self.ledger.bytes() + size > self.caps.size {
+                return Ok(Err(AppendError::Full("queue.max_size is reached")));
+            }
+        }
+        let appended: rusqlite::Result<Vec<Appended>> =
+            batch.iter().map(|append| self.append_one(index, &settings, append)).collect();
+        appended.map(Ok)
+    }
+
+    fn append_one(
+        &mut self,
+        index: usize,
+        settings: &RouteSettings,
+        append: &Append,
+    ) -> rusqlite::Result<Appended> {
+        let guard = match (&append.content, settings.dedupe) {
+            (Content::Pending(event) | Content::Filtered(event), Some(window)) if append.dedupe => {
+                Some((event_key(event), window))
+            }
+            _ => None,
+        };
+        if let Some((key, window)) = &guard
+            && let Some(id) = self.seen(index, key, *window)?
+        {
+            return Ok(Appended::Duplicate(DeliveryId(id)));
+        }
+        let id = match append.content {
+            Content::Filtered(_) => 0,
+            _ => {
+                *self.next_id += 1;
+                *self.next_id
+            }
+        };
+        if let Some((key, window)) = &guard {
+            self.remember(index, key, id, *window)?;
+        }
+        match &append.content {
+            Content::Filtered(_) => {
+                // Only so that the route's clock is written: nothing is counted.
+                self.ledger.change(index);
+                Ok(Appended::Filtered)
+            }
+            Content::Pending(event) => {
+                self.insert(index, id, append, event)?;
+                self.ledger.change(index).enter(State::Pending, append_bytes(append));
+                self.enqueue(index, settings, id, event, append.key.as_ref())?;
+                Ok(Appended::Pending(DeliveryId(id)))
+            }
+            Content::Dead(event, reason, detail) => {
+                self.insert(index, id, append, event)?;
+                self.bury(index, id, *reason, detail, append_bytes(append))?;
+                Ok(Appended::Dead(DeliveryId(id)))
+            }
+            Content::Invalid(invalid) => {
+                let about = serde_json::Value::Object(invalid.about.clone()).to_string();
+                self.insert_row(index, id, None, true, about.as_bytes(), &invalid.raw)?;
+                self.bury(index, id, DeadReason::Invalid, &invalid.why, append_bytes(append))?;
+                Ok(Appended::Dead(DeliveryId(id)))
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        index: usize,
+        id: i64,
+        append: &Append,
+        event: &Event,
+    ) -> rusqlite::Result<()> {
+        let (attributes, data) = (event.encode_attributes(), event.data_bytes());
+        self.insert_row(index, id, append.key.as_ref(), false, &attributes, &data)
+    }
+
+    fn insert_row(
+        &mut self,
+        index: usize,
+        id: i64,
+        key: Option<&Arc<str>>,
+        invalid: bool,
+        attributes: &[u8],
+        data: &[u8],
+    ) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO delivery (id, route, at, key, lane, invalid, attrs, data)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        let no = self.ledger.get(index).no;
+        let lane = key.map(|key| lane_of(key));
+        statement.execute(params![
+            id,
+            no,
+            self.wall.0,
+            key.map(|key| &**key),
+            lane.as_ref().map(|lane| &lane[..]),
+            invalid,
+            attributes,
+            data
+        ])?;
+        self.effects.written += (attributes.len() + data.len()) as u64 + ROW_BYTES;
+        Ok(())
+    }
+
+    /// Makes a fresh delivery due, or puts it behind others of its key.
+    fn enqueue(
+        &mut self,
+        index: usize,
+        settings: &RouteSettings,
+        id: i64,
+        event: &Arc<Event>,
+        key: Option<&Arc<str>>,
+    ) -> rusqlite::Result<()> {
+        let no = self.ledger.get(index).no;
+        if let Some(key) = key {
+            let lane = lane_of(key);
+            let behind = self.lane_head(no, &lane)?.is_some();
+            self.connection
+                .prepare_cached("INSERT INTO lane (route, lane, id) VALUES (?1, ?2, ?3)")?
+                .execute(params![no, &lane[..], id])?;
+            if behind {
+                return Ok(());
+            }
+        }
+        self.insert_due(no, self.wall, id, 0, 0, None)?;
+        self.effects.fresh.push(Arc::new(Delivery {
+            id: DeliveryId(id),
+            route: Arc::clone(&settings.name),
+            event: Arc::clone(event),
+            key: key.cloned(),
+            accepted_at: self.wall,
+            due_at: self.wall,
+            attempts: 0,
+            tries: 0,
+            first_attempt_at: None,
+        }));
+        Ok(())
+    }
+
+    fn insert_due(
+        &self,
+        no: i64,
+        at: Timestamp,
+        id: i64,
+        attempts: u32,
+        tries: u32,
+        first_attempt: Option<Timestamp>,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO due (route, at, id, attempts, tries, first_attempt)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![no, at.0, id, attempts, tries, first_attempt.map(|at| at.0)])?;
+        Ok(())
+    }
+
+    fn lane_head(&self, no: i64, lane: &[u8]) -> rusqlite::Result<Option<i64>> {
+        self.connection
+            .prepare_cached("SELECT id FROM lane WHERE route = ?1 AND lane = ?2 ORDER BY id LIMIT 1")?
+            .query_row(params![no, lane], |row| row.get(0))
+            .optional()
+    }
+
+    fn bury(
+        &mut self,
+        index: usize,
+        id: i64,
+        reason: DeadReason,
+        detail: &str,
+        bytes: u64,
+    ) -> rusqlite::Result<()> {
+        self.insert_settled(index, id, State::Dead, bytes, 0, Some((reason, detail)))?;
+        self.ledger.change(index).enter(State::Dead, bytes);
+        Ok(())
+    }
+
+    fn insert_settled(
+        &mut self,
+        index: usize,
+        id: i64,
+        state: State,
+        bytes: u64,
+        tries: u32,
+        dead: Option<(DeadReason, &str)>,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO settled (id, route, state, at, bytes, tries, reason, detail)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                id,
+                self.ledger.get(index).no,
+                state_number(state),
+                self.wall.0,
+                i64::try_from(bytes).unwrap_or(i64::MAX),
+                tries,
+                dead.map(|(reason, _)| reason_number(reason)),
+                dead.map(|(_, detail)| detail)
+            ])?;
+        Ok(())
+    }
+
+    /// Records what became of a delivery. `Err` inside: it is not pending.
+    pub(super) fn settle(
+        &mut self,
+        settlement: &Settlement,
+    ) -> rusqlite::Result<Result<(), QueueError>> {
+        let Settlement { delivery, outcome, attempt } = settlement;
+        let id = delivery.id.0;
+        let Some(index) = self.ledger.find(&delivery.route).map(|row| row.no) else {
+            return Ok(Err(QueueError::Missing(delivery.id)));
+        };
+        let Some(index) = self.ledger.by_no(index) else {
+            return Ok(Err(QueueError::Missing(delivery.id)));
+        };
+        let no = self.ledger.get(index).no;
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM due WHERE route = ?1 AND at = ?2 AND id = ?3")?
+            .execute(params![no, delivery.due_at.0, id])?;
+        if removed == 0 {
+            return Ok(Err(QueueError::Missing(delivery.id)));
+        }
+        let tries = attempt.as_ref().map_or(delivery.tries, |attempt| attempt.number);
+        let first_attempt = delivery.first_attempt_at.or(attempt.as_ref().map(|first| first.at));
+        let mut bytes = delivery_bytes(delivery);
+        if let Some(attempt) = attempt {
+            bytes += self.record(id, attempt)?;
+        }
+        match outcome {
+            Outcome::Retry { at, attempts } => {
+                self.insert_due(no, *at, id, *attempts, tries, first_attempt)?;
+            }
+            Outcome::Delivered => {
+                self.insert_settled(index, id, State::Delivered, bytes, tries, None)?;
+                self.leave_pending(index, delivery);
+                self.ledger.change(index).enter(State::Delivered, bytes);
+                self.leave_lane(index, delivery)?;
+            }
+            Outcome::Dead { reason, detail } => {
+                let dead = Some((*reason, detail.as_str()));
+                self.insert_settled(index, id, State::Dead, bytes, tries, dead)?;
+                self.leave_pending(index, delivery);
+                self.ledger.change(index).enter(State::Dead, bytes);
+                let hold = self.ledger.get(index).settings.as_ref().is_some_and(|s| s.hold);
+                if !hold {
+                    self.leave_lane(index, delivery)?;
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn leave_pending(&mut self, index: usize, delivery: &Delivery) {
+        self.ledger.change(index).leave(State::Pending, delivery_bytes(delivery));
+    }
+
+    /// The delivery is finished with: the next of its key may go.
+    fn leave_lane(&mut self, index: usize, delivery: &Delivery) -> rusqlite::Result<()> {
+        let Some(key) = &delivery.key else { return Ok(()) };
+        let (no, lane) = (self.ledger.get(index).no, lane_of(key));
+        self.connection
+            .prepare_cached("DELETE FROM lane WHERE route = ?1 AND lane = ?2 AND id = ?3")?
+            .execute(params![no, &lane[..], delivery.id.0])?;
+        let Some(next) = self.lane_head(no, &lane)? else { return Ok(()) };
+        self.insert_due(no, self.wall, next, 0, 0, None)?;
+        let promoted = super::reader::delivery(
+            self.connection,
+            &delivery.route,
+            &super::reader::Due {
+                id: next,
+                at: self.wall.0,
+                attempts: 0,
+                tries: 0,
+                first_attempt: None,
+            },
+        )?;
+        self.effects.fresh.extend(promoted.map(Arc::new));
+        Ok(())
+    }
+
+    /// Keeps the attempt, and no more than the last three. Answers its size.
+    fn record(&mut self, id: i64, attempt: &AttemptRecord) -> rusqlite::Result<u64> {
+        let exchange = &attempt.exchange;
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO attempt
+                 (delivery, n, at, us, result, detail, status, request, response)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                id,
+                attempt.number,
+                attempt.at.0,
+                i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+                attempt.result.as_str(),
+                attempt.detail,
+                exchange.status,
+                exchange.request,
+                exchange.response
+            ])?;
+        if attempt.number > ATTEMPTS_KEPT {
+            self.connection
+                .prepare_cached("DELETE FROM attempt WHERE delivery = ?1 AND n <= ?2")?
+                .execute(params![id, attempt.number - ATTEMPTS_KEPT])?;
+        }
+        let bytes = (exchange.request.len() + exchange.response.len() + attempt.detail.len()) as u64;
+        self.effects.written += bytes + ROW_BYTES;
+        Ok(bytes)
+    }
+
+    /// The id under which the event was seen within the window, unless that delivery was given up.
+    fn seen(
+        &self,
+        index: usize,
+        key: &[u8; 16],
+        window: std::time::Duration,
+    ) -> rusqlite::Result<Option<i64>> {
+        let row = self.ledger.get(index);
+        let clock = row.clock_ms(self.now);
+        let width = bucket_width(window);
+        let oldest = clock - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, at FROM seen WHERE route = ?1 AND bucket = ?2 AND key = ?3",
+        )?;
+        for bucket in (oldest.div_euclid(width)..=clock.div_euclid(width)).rev() {
+            let found: Option<(i64, i64)> = statement
+                .query_row(params![row.no, bucket, &key[..]], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            if let Some((id, at)) = found {
+                let given_up = id != 0 && self.given_up(id)?;
+                return Ok((at > oldest && !given_up).then_some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    fn given_up(&self, id: i64) -> rusqlite::Result<bool> {
+        let state: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT state FROM settled WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?;
+        Ok(state.is_some_and(|state| {
+            state == state_number(State::Dead) || state == state_number(State::Discarded)
+        }))
+    }
+
+    fn remember(
+        &mut self,
+        index: usize,
+        key: &[u8; 16],
+        id: i64,
+        window: std::time::Duration,
+    ) -> rusqlite::Result<()> {
+        let row = self.ledger.get(index);
+        let (clock, width) = (row.clock_ms(self.now), bucket_width(window));
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO seen (route, bucket, key, id, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![row.no, clock.div_euclid(width), &key[..], id, clock])?;
+        Ok(())
+    }
+
+    /// Forgets up to `most` ids of each route that have left its repeat window.
+    pub(super) fn forget_seen(&mut self, most: usize) -> rusqlite::Result<usize> {
+        let mut forgotten = 0;
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        for index in 0..self.ledger.len() {
+            let row = self.ledger.get(index);
+            let Some(settings) = &row.settings else { continue };
+            let window = settings.dedupe.unwrap_or_default();
+            let oldest =
+                row.clock_ms(self.now) - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+            let bucket = oldest.div_euclid(bucket_width(window));
+            forgotten += self
+                .connection
+                .prepare_cached(
+                    "DELETE FROM seen WHERE (route, bucket, key) IN
+                     (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket < ?2
+                      LIMIT ?3)",
+                )?
+                .execute(params![row.no, bucket, limit])?;
+        }
+        Ok(forgotten)
+    }
+
+    /// Removes up to `most` finished deliveries: those whose time has passed, and the oldest
+    /// delivered ones while history is above its share.
+    pub(super) fn prune(
+        &mut self,
+        delivered_before: Timestamp,
+        dead_before: Timestamp,
+        most: usize,
+    ) -> rusqlite::Result<usize> {
+        let mut pruned = 0;
+        while pruned < most && self.ledger.history_bytes() > self.caps.history {
+            let step = self.remove_oldest(State::Delivered, Timestamp(i64::MAX), most - pruned)?;
+            let step = match step {
+                0 => self.remove_oldest(State::Discarded, Timestamp(i64::MAX), most - pruned)?,
+                step => step,
+            };
+            if step == 0 {
+                break;
+            }
+            pruned += step;
+        }
+        for (state, before) in [
+            (State::Delivered, delivered_before),
+            (State::Discarded, delivered_before),
+            (State::Dead, dead_before),
+        ] {
+            if pruned < most {
+                pruned += self.remove_oldest(state, before, most - pruned)?;
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Makes room for `missing` bytes out of the history, as far as it goes.
+    fn evict(&mut self, missing: u64) -> rusqlite::Result<()> {
+        let target = self.ledger.history_bytes().saturating_sub(missing);
+        while self.ledger.history_bytes() > target {
+            if self.remove_oldest(State::Delivered, Timestamp(i64::MAX), 64)? == 0
+                && self.remove_oldest(State::Discarded, Timestamp(i64::MAX), 64)? == 0
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_oldest(
+        &mut self,
+        state: State,
+        before: Timestamp,
+        most: usize,
+    ) -> rusqlite::Result<usize> {
+        let connection = self.connection;
+        let mut oldest = connection.prepare_cached(
+            "SELECT id, route, bytes, at FROM settled WHERE state = ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let limit = i64::try_from(most.min(256)).unwrap_or(256);
+        let rows: Vec<(i64, i64, i64, i64)> = oldest
+            .query_map(params![state_number(state), limit], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut removed = 0;
+        for (id, no, bytes, at) in rows {
+            if at >= before.0 {
+                break;
+            }
+            let Some(index) = self.ledger.by_no(no) else { continue };
+            let held = state == State::Dead && self.holds_its_key(no, id)?;
+            if held {
+                // An operator's decision is pending; a key must not come free by age.
+                continue;
+            }
+            for sql in [
+                "DELETE FROM settled WHERE id = ?1",
+                "DELETE FROM delivery WHERE id = ?1",
+                "DELETE FROM attempt WHERE delivery = ?1",
+            ] {
+                connection.prepare_cached(sql)?.execute([id])?;
+            }
+            let row = self.ledger.change(index);
+            row.leave(state, u64::try_from(bytes).unwrap_or(0));
+            self.effects.pruned.push((Arc::clone(&row.name), 1));
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    fn holds_its_key(&self, no: i64, id: i64) -> rusqlite::Result<bool> {
+        let lane: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT lane FROM delivery WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?
+            .flatten();
+        let Some(lane) = lane else { return Ok(false) };
+        Ok(self.lane_head(no, &lane)? == Some(id))
+    }
+}
+
+/// What an append adds to the live bytes.
+pub(super) fn append_bytes(append: &Append) -> u64 {
+    let content = match &append.content {
+        Content::Filtered(_) => return 0,
+        Content::Pending(event) | Content::Dead(event, _, _) => event.size_hint(),
+        Content::Invalid(invalid) => invalid.raw.len() + invalid.why.len(),
+    };
+    content as u64 + ROW_BYTES
+}
+
+fn delivery_bytes(delivery: &Delivery) -> u64 {
+    delivery.event.size_hint() as u64 + ROW_BYTES
+}
+
+/// 128 bits of SHA-256: ids come from outside, and a collision that can be made would make an
+/// event vanish as a repeat.
+fn event_key(event: &Event) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update((event.source.len() as u64).to_le_bytes());
+    hash.update(event.source.as_bytes());
+    hash.update(event.id.as_bytes());
+    half(hash)
+}
+
+/// The order lane of a key; hashed, since keys may be long.
+fn lane_of(key: &str) -> [u8; 16] {
+    half(Sha256::new_with_prefix(key.as_bytes()))
+}
+
+fn half(hash: Sha256) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.finalize()[..16]);
+    half
+}
+
+fn bucket_width(window: std::time::Duration) -> i64 {
+    (i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / BUCKETS).max(1)
+}
+
+pub(super) fn state_number(state: State) -> i64 {
+    match state {
+        State::Pending => 0,
+        State::Delivered => 1,
+        State::Dead => 2,
+        State::Discarded => 3,
+    }
+}
+
+pub(super) fn reason_number(reason: DeadReason) -> i64 {
+    let position = DeadReason::ALL.iter().position(|known| *known == reason);
+    i64::try_from(position.unwrap_or(0)).unwrap_or(0)
+}

@@ -1,0 +1,312 @@
+//! The one thread that writes.
+//!
+//! It takes a command, then whatever else has gathered meanwhile, does all of it in one
+//! transaction, and answers after the commit: while one fsync is under way the next batch gathers
+//! by itself. It never waits for more to come, so an idle system answers at once.
+//!
+//! # When a commit fails
+//!
+//! | what SQLite says | what happens |
+//! |---|---|
+//! | disk full | rolled back; appends are told "full"; the ballast goes; settlements are tried again until there is room |
+//! | anything else, an fsync error above all | the queue has failed for good: nobody knows what the disk holds, so nothing is answered, nothing is retried, and the process must end |
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode};
+use tidegate_adapters::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Shared,
+    checkpoint::Pressure,
+    disk::Ballast,
+    ledger::Ledger,
+    transaction::{Caps, Effects, Transaction, append_bytes},
+};
+use crate::queue::{
+    Append, AppendError, Appended, QueueError, RouteSettings, Settlement,
+};
+
+/// The most commands in one transaction, and the most bytes of appends.
+const COMMANDS_MAX: usize = 4096;
+const BYTES_MAX: u64 = 32 << 20;
+
+/// Rows pruned in one step when there is nothing else to do.
+const PRUNE_IDLE: usize = 256;
+
+/// While the disk is full, how often settlements are tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the writer is asked.
+pub(super) enum Command {
+    Configure(Vec<RouteSettings>, oneshot::Sender<Result<(), QueueError>>),
+    Append(Arc<str>, Vec<Append>, oneshot::Sender<Result<Vec<Appended>, AppendError>>),
+    Settle(Box<Settlement>, oneshot::Sender<Result<(), QueueError>>),
+    Connected(Arc<str>, bool),
+    /// Look after pruning and, when the disk was full, whether it still is.
+    Tend,
+    Close(oneshot::Sender<()>),
+}
+
+/// What one command came to; told after the commit.
+enum Answer {
+    Appended(Result<Vec<Appended>, AppendError>),
+    Settled(Result<(), QueueError>),
+    Done,
+}
+
+/// The writer's state.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) ledger: Ledger,
+    pub(super) next_id: i64,
+    pub(super) caps: Caps,
+    pub(super) keep_delivered: Duration,
+    pub(super) keep_dead: Duration,
+    pub(super) ballast: Ballast,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) disk_full: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Runs until it is closed or has failed for good.
+    pub(super) fn run(mut self) {
+        self.publish();
+        while let Some(first) = self.commands.blocking_recv() {
+            let mut batch = vec![first];
+            let mut bytes = 0;
+            while batch.len() < COMMANDS_MAX && bytes < BYTES_MAX {
+                let Ok(next) = self.commands.try_recv() else { break };
+                if let Command::Append(_, appends, _) = &next {
+                    bytes += appends.iter().map(append_bytes).sum::<u64>();
+                }
+                batch.push(next);
+            }
+            if let Some(closed) = self.work(batch) {
+                self.commands.close();
+                self.finish(closed);
+                return;
+            }
+            if self.shared.failed() {
+                return;
+            }
+        }
+    }
+
+    /// Does a batch; answers whom to tell when it was to close.
+    fn work(&mut self, batch: Vec<Command>) -> Option<oneshot::Sender<()>> {
+        let mut closed = None;
+        let mut commands = Vec::with_capacity(batch.len());
+        let mut tend = false;
+        for command in batch {
+            match command {
+                Command::Configure(settings, answer) => {
+                    let configured = self.configure(settings);
+                    // Whoever asked may have gone; the routes are configured all the same.
+                    let _ = answer.send(configured);
+                }
+                Command::Connected(route, up) => {
+                    self.ledger.connected(&route, up, Instant::now());
+                }
+                Command::Tend => tend = true,
+                Command::Close(answer) => closed = Some(answer),
+                command @ (Command::Append(..) | Command::Settle(..)) => commands.push(command),
+            }
+        }
+        if tend && self.disk_full.load(Ordering::Relaxed) && self.ballast.take_up() {
+            self.disk_full.store(false, Ordering::Relaxed);
+            tracing::info!("the disk has room again");
+        }
+        self.commit(commands, tend);
+        self.publish();
+        closed
+    }
+
+    /// Commits the commands in one transaction, however long the disk is full.
+    fn commit(&mut self, mut commands: Vec<Command>, tend: bool) {
+        if self.disk_full.load(Ordering::Relaxed) {
+            refuse_appends(&mut commands);
+        }
+        loop {
+            if commands.is_empty() && !tend {
+                return;
+            }
+            let began = Instant::now();
+            match self.transact(&commands, tend) {
+                Ok((answers, effects)) => {
+                    self.shared.observe(began.elapsed());
+                    self.tell(commands, answers, effects);
+                    return;
+                }
+                Err(error) if is_full(&error) => {
+                    if !self.disk_full.swap(true, Ordering::Relaxed) {
+                        tracing::error!("the disk is full: intake pauses, deliveries go on");
+                    }
+                    self.ballast.give_up();
+                    refuse_appends(&mut commands);
+                    self.publish();
+                    if commands.is_empty() {
+                        return;
+                    }
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the writer is a thread of its own with nothing else to do"
+                    )]
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                Err(error) => {
+                    self.shared.fail(format!("{error}; what the disk holds is not known"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn transact(
+        &mut self,
+        commands: &[Command],
+        tend: bool,
+    ) -> rusqlite::Result<(Vec<Answer>, Effects)> {
+        let next_id = self.next_id;
+        let done = self.attempt(commands, tend);
+        match done {
+            Ok(_) => self.ledger.committed(),
+            Err(_) => {
+                // Fails when SQLite has rolled back by itself already.
+                let _ = self.connection.execute_batch("ROLLBACK");
+                self.ledger.undo();
+                self.next_id = next_id;
+            }
+        }
+        done
+    }
+
+    fn attempt(
+        &mut self,
+        commands: &[Command],
+        tend: bool,
+    ) -> rusqlite::Result<(Vec<Answer>, Effects)> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let wall = self.shared.wall();
+        let now = Instant::now();
+        let mut transaction = Transaction {
+            connection: &self.connection,
+            ledger: &mut self.ledger,
+            next_id: &mut self.next_id,
+            caps: self.caps,
+            wall,
+            now,
+            effects: Effects::default(),
+        };
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut appended = 0;
+        for command in commands {
+            answers.push(match command {
+                Command::Append(route, batch, _) => {
+                    appended += batch.len();
+                    Answer::Appended(transaction.append(route, batch)?)
+                }
+                Command::Settle(settlement, _) => Answer::Settled(transaction.settle(settlement)?),
+                _ => Answer::Done,
+            });
+        }
+        let most = match tend {
+            true => PRUNE_IDLE.max(appended * 2),
+            false => appended * 2,
+        };
+        if most > 0 {
+            let before = |keep: Duration| {
+                Timestamp(wall.0 - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX))
+            };
+            transaction.prune(before(self.keep_delivered), before(self.keep_dead), most)?;
+            transaction.forget_seen(most)?;
+        }
+        let effects = transaction.effects;
+        self.ledger.write(&self.connection, now)?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok((answers, effects))
+    }
+
+    /// After the commit: feeds first, so that what was promised is on its way, then the answers.
+    fn tell(&mut self, commands: Vec<Command>, answers: Vec<Answer>, effects: Effects) {
+        self.shared.settled(commands.iter().filter_map(|command| match command {
+            Command::Settle(settlement, _) => Some(settlement.delivery.id),
+            _ => None,
+        }));
+        for delivery in effects.fresh {
+            self.shared.feed(&delivery.route).push(delivery);
+        }
+        for (route, pruned) in effects.pruned {
+            self.shared.pruned(&route, pruned);
+        }
+        // Whoever does not wait for an answer any more has lost nothing by it.
+        for (command, answer) in commands.into_iter().zip(answers) {
+            match (command, answer) {
+                (Command::Append(_, _, reply), Answer::Appended(appended)) => {
+                    let _ = reply.send(appended);
+                }
+                (Command::Settle(_, reply), Answer::Settled(settled)) => {
+                    let _ = reply.send(settled);
+                }
+                _ => {}
+            }
+        }
+        self.pressure.committed(effects.written);
+    }
+
+    fn configure(&mut self, settings: Vec<RouteSettings>) -> Result<(), QueueError> {
+        for route in &settings {
+            self.ledger.index(&self.connection, &route.name).map_err(super::schema::store)?;
+        }
+        self.ledger.configure(settings);
+        Ok(())
+    }
+
+    /// Shows the rest of the process where things stand.
+    fn publish(&self) {
+        let full = self.disk_full.load(Ordering::Relaxed);
+        self.shared.publish(&self.ledger, self.caps, full);
+    }
+
+    fn finish(self, closed: oneshot::Sender<()>) {
+        self.pressure.stop();
+        // Best effort: what is not folded in is read from the log at the next start.
+        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        drop(self.connection);
+        self.shared.closed();
+        let _ = closed.send(());
+    }
+}
+
+fn refuse_appends(commands: &mut Vec<Command>) {
+    let (appends, rest) = std::mem::take(commands)
+        .into_iter()
+        .partition::<Vec<_>, _>(|command| matches!(command, Command::Append(..)));
+    *commands = rest;
+    for command in appends {
+        if let Command::Append(_, _, reply) = command {
+            let _ = reply.send(Err(AppendError::Full("the disk is full")));
+        }
+    }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DiskFull | ErrorCode::ReadOnly)
+        }
+        _ => false,
+    }
+}

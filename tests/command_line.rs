@@ -1,0 +1,112 @@
+//! The command line: exit codes, errors, and the demo.
+
+use std::{process::Stdio, time::Duration};
+
+use tidegate_tests::gateway::binary;
+use tokio::{process::Command, time::timeout};
+
+async fn run(arguments: &[&str]) -> std::process::Output {
+    let output = Command::new(binary())
+        .args(arguments)
+        .env_remove("TIDEGATE_CONFIG")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    timeout(Duration::from_secs(60), output).await.expect("in time").expect("the binary")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_exits_78_with_every_problem_and_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wrong.yaml");
+    let yaml = "\
+upstreams:
+  loyalty:
+    url: http://127.0.0.1:1
+    timeout: 10 seconds
+routes:
+  award-points:
+    from: { rabbitmq: { bind: [{ exchange: orders, key: '#' }] } }
+    to: { http: { upstream: loyality, boddy: . } }
+  runaway:
+    from: { rabbitmq: { queue: q } }
+    when: 'def f: f; f'
+    to: { http: { upstream: loyalty, body: 'repeat(1)' } }
+";
+    std::fs::write(&path, yaml).expect("writable");
+    let file = path.display().to_string();
+    for verb in ["check", "run"] {
+        let output = run(&[verb, "-c", &file]).await;
+        assert_eq!(output.status.code(), Some(78), "{verb}");
+        let said = text(&output.stderr);
+        for part in [
+            &format!("{file}:4:"),
+            "upstreams.loyalty.timeout",
+            "`10 seconds` is not a duration",
+            &format!("{file}:8:"),
+            "routes.award-points.to.http.upstream",
+            "loyalty",
+            "boddy",
+            "body",
+            &format!("{file}:11:"),
+            "routes.runaway.when",
+            &format!("{file}:12:"),
+            "repeat",
+        ] {
+            assert!(said.contains(part), "{verb}: no `{part}` in:\n{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_later_versions_bring_is_refused_not_ignored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("later.yaml");
+    let yaml = "\
+telemetry: { otlp: 'http://127.0.0.1:4317' }
+upstreams: { a: { url: 'http://127.0.0.1:1' } }
+routes:
+  hooks:
+    from: { webhook: { path: /hooks, verify: { none: {} } } }
+    to: { rabbitmq: { exchange: x, key: y } }
+";
+    std::fs::write(&path, yaml).expect("writable");
+    let output = run(&["check", "-c", &path.display().to_string()]).await;
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    for part in ["telemetry", "routes.hooks.from.webhook", "routes.hooks.to.rabbitmq", "not yet"] {
+        assert!(said.contains(part), "no `{part}` in:\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_words_exit_2() {
+    for arguments in [&["rum"][..], &["run"], &["demo", "--twice"], &["deliveries", "replay"]] {
+        let output = run(arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?} says why");
+    }
+}
+
+#[tokio::test]
+async fn the_configurations_we_ship_are_valid() {
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
+    for path in ["quickstart.yaml", "plant-based-pizza"] {
+        let output = run(&["check", "-c", &format!("{config}/{path}")]).await;
+        assert!(output.status.success(), "{path}: {}", text(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn the_demo_tells_its_story_and_every_order_arrives() {
+    let output = run(&["demo", "--once"]).await;
+    let (told, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{told}\n{said}");
+    for part in ["Its breaker opens", "the loyalty SaaS is back", "each exactly once"] {
+        assert!(told.contains(part), "no `{part}` in:\n{told}");
+    }
+}

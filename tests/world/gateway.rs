@@ -1,0 +1,227 @@
+//! The gateway under test: the real binary, as a process.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::timeout,
+};
+
+use crate::eventually;
+
+/// How long a gateway may take from start to ready.
+const START: Duration = Duration::from_secs(20);
+
+/// A gateway: a folder with its configuration and its queue, and, while it runs, its process.
+pub struct Gateway {
+    folder: TempDir,
+    process: Option<Process>,
+    environment: Vec<(String, String)>,
+    log: Arc<Mutex<String>>,
+}
+
+struct Process {
+    child: Child,
+    admin: watch::Receiver<Option<String>>,
+}
+
+impl Gateway {
+    /// Configured with `yaml`, not running. Admin listener and queue file are filled in.
+    #[must_use]
+    pub fn new(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("writable");
+        Self { folder, process: None, environment: Vec::new(), log: Arc::default() }
+    }
+
+    /// Configured with `yaml` and running.
+    pub async fn start(yaml: &str) -> Self {
+        let mut gateway = Self::new(yaml);
+        gateway.run().await;
+        gateway
+    }
+
+    /// Sets an environment variable of its next start.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn run(&mut self) {
+        self.spawn();
+        let ready = eventually("the gateway is ready", START, || async {
+            let url = format!("{}/readyz", self.admin().await);
+            client().get(&url).send().await.ok().filter(|answer| answer.status().is_success())
+        });
+        ready.await;
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(&mut self) {
+        let mut child = self.command("run").stderr(Stdio::piped()).spawn().expect("the binary");
+        let (tell, admin) = watch::channel(None);
+        let mut lines = BufReader::new(child.stderr.take().expect("piped above")).lines();
+        let log = Arc::clone(&self.log);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(address) = admin_address(&line) {
+                    tell.send_replace(Some(format!("http://{address}")));
+                }
+                let mut log = log.lock();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        self.process = Some(Process { child, admin });
+    }
+
+    /// Runs a verb of the command line beside it, to its end.
+    pub async fn verb(&self, arguments: &[&str]) -> std::process::Output {
+        let admin = self.admin().await;
+        let output = Command::new(binary())
+            .args(arguments)
+            .env("TIDEGATE_ADMIN", admin)
+            .stdin(Stdio::null())
+            .output();
+        timeout(Duration::from_secs(20), output).await.expect("in time").expect("the binary")
+    }
+
+    /// `http://…` of its admin listener, once it has said so.
+    pub async fn admin(&self) -> String {
+        let mut admin = self.process.as_ref().expect("running").admin.clone();
+        let said = timeout(START, admin.wait_for(Option::is_some)).await;
+        let log = || self.log.lock().clone();
+        let said = said.unwrap_or_else(|_| panic!("it never said where it listens:\n{}", log()));
+        let url = said.unwrap_or_else(|_| panic!("it ended:\n{}", log())).clone();
+        url.expect("waited for it")
+    }
+
+    /// GETs `path` of the admin listener as JSON.
+    pub async fn get(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.admin().await);
+        let answer = client().get(&url).send().await.expect("the admin listener answers");
+        let text = answer.text().await.expect("a body");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("GET {path}: {text}"))
+    }
+
+    /// GETs `path` of the admin listener as text.
+    pub async fn text(&self, path: &str) -> String {
+        let url = format!("{}{path}", self.admin().await);
+        client().get(&url).send().await.expect("an answer").text().await.expect("a body")
+    }
+
+    /// How many deliveries of `route` are in `state`.
+    pub async fn count(&self, route: &str, state: &str) -> u64 {
+        let status = self.get(&format!("/api/v1/routes/{route}")).await;
+        status["counts"][state].as_u64().unwrap_or_else(|| panic!("no {state} in {status}"))
+    }
+
+    /// Everything it has logged since its first start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().clone()
+    }
+
+    /// Its configuration and queue.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().and_then(|process| process.child.id()).expect("running")
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let mut process = self.process.take().expect("running");
+        process.child.kill().await.expect("ours to kill");
+    }
+
+    /// SIGTERM, and its exit status.
+    pub async fn stop(&mut self) -> ExitStatus {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill(1)");
+        assert!(sent.success());
+        let mut process = self.process.take().expect("running");
+        timeout(Duration::from_secs(40), process.child.wait())
+            .await
+            .expect("it stops in time")
+            .expect("its status")
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg(verb)
+            .arg("-c")
+            .arg(self.folder.path().join("gateway.yaml"))
+            .env("TIDEGATE__ADMIN__LISTEN", "127.0.0.1:0")
+            .env("TIDEGATE__QUEUE__SQLITE__PATH", self.folder.path().join("queue/tidegate.db"))
+            .env("TIDEGATE__LOG__FORMAT", "json")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// An HTTP client that takes nothing from the environment.
+#[must_use]
+pub fn client() -> reqwest::Client {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    let build = || {
+        // Already installed by another part of the process: just as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(20))
+            .build()
+            .expect("a client")
+    };
+    CLIENT.get_or_init(build).clone()
+}
+
+/// The binary under test, built once per test run.
+#[must_use]
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_binary).clone()
+}
+
+fn build_binary() -> PathBuf {
+    let tests = std::env::current_exe().expect("the test's own path");
+    let profile = tests.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = std::process::Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate"]);
+    if profile.file_name().is_some_and(|name| name == "release") {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo").success(), "the binary does not build");
+    profile.join("tidegate")
+}
+
+/// The address in the log line that says where the admin listener is.
+fn admin_address(line: &str) -> Option<String> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    let fields = entry.get("fields").unwrap_or(&entry);
+    if fields.get("message")?.as_str()? != "admin listening" {
+        return None;
+    }
+    Some(fields.get("address")?.as_str()?.to_owned())
+}
