@@ -25,8 +25,8 @@ pub(crate) fn check(text: &str, purpose: UrlUse, mask: &Mask) -> Result<(), Stri
         return Err("names no host".into());
     }
     let has_user = !url.username().is_empty() || url.password().is_some();
-    if has_user && !matches!(purpose, UrlUse::Broker | UrlUse::Proxy) {
-        return Err("must not hold credentials; write them under `auth.basic`".into());
+    if has_user && matches!(purpose, UrlUse::Token | UrlUse::Public) {
+        return Err("must not hold a user and password (`user:password@`)".into());
     }
     if url.fragment().is_some() {
         return Err("must not have a fragment (`#…`)".into());

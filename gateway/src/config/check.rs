@@ -1,5 +1,6 @@
 //! What no single value shows: names that must resolve, and settings that must agree.
 
+pub(crate) mod build;
 mod route;
 mod upstream;
 
@@ -9,8 +10,8 @@ use serde_json::{Map, Value};
 use tidegate_adapters::units;
 
 use super::{
-    report::{Place, Problem},
-    walk::Places,
+    report::Problem,
+    walk::{Places, place_of},
 };
 
 /// The configuration as read, which may have holes where problems were told already.
@@ -52,25 +53,13 @@ impl<'c> Check<'c> {
     }
 
     fn tell(&mut self, path: &str, message: impl Into<String>) {
-        let problem = Problem::new(&self.place(path), path, message);
+        let problem = Problem::new(&place_of(self.places, path), path, message);
         self.problems.push(problem);
     }
 
     fn warn(&mut self, path: &str, message: impl Into<String>) {
-        let problem = Problem::new(&self.place(path), path, message);
+        let problem = Problem::new(&place_of(self.places, path), path, message);
         self.warnings.push(problem);
-    }
-
-    /// Where `path` was written, or the nearest thing around it that was.
-    fn place(&self, path: &str) -> Place {
-        let mut path = path;
-        loop {
-            match self.places.get(path) {
-                Some(place) if *place != Place::Default => return place.clone(),
-                _ if path.is_empty() => return Place::Default,
-                _ => path = path.rfind(['.', '[']).map_or("", |at| &path[..at]),
-            }
-        }
     }
 
     fn admin(&mut self) {

@@ -12,7 +12,7 @@ use tidegate_adapters::secret::Mask;
 
 use super::{
     Config, Loaded,
-    check::Check,
+    check::{Check, build},
     environment::{self, Environment},
     interpolate::{interpolate, join},
     report::{Place, Problem, Report, in_order},
@@ -52,8 +52,11 @@ pub fn load(paths: &[PathBuf], env: &Environment) -> Result<Loaded, Report> {
     if problems.is_empty() {
         match fill(value, &mask) {
             Ok(config) => {
-                let warnings = in_order(warnings, &mask);
-                return Ok(Loaded { config, warnings });
+                problems = build::check(&config, &walk.places);
+                if problems.is_empty() {
+                    let warnings = in_order(warnings, &mask);
+                    return Ok(Loaded { config, warnings });
+                }
             }
             Err(problem) => problems.push(problem),
         }

@@ -137,13 +137,13 @@ pub(crate) enum Kind {
 /// What a URL is for, which decides what it may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UrlUse {
-    /// An upstream's base: http or https, no query, no fragment, no credentials.
+    /// An upstream's base: http or https, no query, no fragment. A user in it is Basic auth.
     Base,
-    /// A token endpoint: as a base, with a query if need be.
+    /// A token endpoint: as a base without a user, with a query if need be.
     Token,
-    /// A proxy: http or https; credentials are its own.
+    /// A proxy: http or https, no path; a user in it is for the proxy.
     Proxy,
-    /// What senders call: as a base.
+    /// What senders call: as a base without a user.
     Public,
     /// amqp or amqps.
     Broker,

@@ -19,6 +19,18 @@ use super::{
 /// Where each key path was written.
 pub(crate) type Places = BTreeMap<String, Place>;
 
+/// Where `path` was written, or the nearest thing around it that was.
+pub(crate) fn place_of(places: &Places, path: &str) -> Place {
+    let mut path = path;
+    loop {
+        match places.get(path) {
+            Some(place) if *place != Place::Default => return place.clone(),
+            _ if path.is_empty() => return Place::Default,
+            _ => path = path.rfind(['.', '[']).map_or("", |at| &path[..at]),
+        }
+    }
+}
+
 /// One pass over one tree.
 pub(crate) struct Walk<'w> {
     /// Learns every secret that is met.

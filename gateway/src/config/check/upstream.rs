@@ -17,6 +17,12 @@ pub(super) fn check(check: &mut Check<'_>, name: &str, upstream: &Value, called:
     let url = upstream.get("url").and_then(Value::as_str).and_then(|url| Url::parse(url).ok());
     if let Some(auth) = upstream.get("auth") {
         exclusive(check, &path, auth, &["bearer", "basic", "oauth2"]);
+        let user = url.as_ref().is_some_and(|url| !url.username().is_empty());
+        let first = ["bearer", "basic", "oauth2"].into_iter().find(|key| auth.get(*key).is_some());
+        if let (true, Some(key)) = (user, first) {
+            let message = "the url has a user already, and they exclude each other";
+            check.tell(&format!("{path}.auth.{key}"), message);
+        }
         exclusive(check, &path, auth, &["standard_webhooks", "hmac"]);
         headers(check, &path, upstream, auth);
         let username = auth.pointer("/basic/username").and_then(Value::as_str);

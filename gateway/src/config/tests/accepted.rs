@@ -298,6 +298,27 @@ fn text_stays_as_it_was_written() {
 }
 
 #[test]
+fn yaml_in_all_its_dresses_is_read_alike() {
+    for yaml in [
+        "queue: { max_size: 1GiB }",
+        "queue: {max_size: 1GiB}\n",
+        "queue:\n  max_size: 1GiB",
+        "queue:\r\n  max_size: 1GiB\r\n",
+        "\u{feff}queue:\n  max_size: 1GiB\n",
+        "---\nqueue:\n    max_size:    1GiB   # comment\n...\n",
+        "# comment\n\n'queue':\n  \"max_size\": '1GiB'\n",
+        "queue: {\n  max_size: \"1GiB\",\n}\n",
+        "{\"queue\": {\"max_size\": \"1GiB\"}}",
+        "queue:\n  max_size: |-\n    1GiB\n",
+        "queue:\n  max_size: >-\n    1GiB\n",
+        "queue:\n  max_size: !!str 1GiB\n",
+        "? queue\n: ? max_size\n  : 1GiB\n",
+    ] {
+        assert_eq!(accepted(yaml).settings.queue.max_size, 1 << 30, "{yaml}");
+    }
+}
+
+#[test]
 fn off_and_false_are_the_same() {
     for off in ["off", "false", "'off'", "\"false\""] {
         let config =

@@ -93,6 +93,37 @@ fn yaml_that_is_none_says_where_and_what_to_do() {
 }
 
 #[test]
+fn jq_in_double_quotes_is_told_of_single_ones() {
+    let report = refused(&with("", "    when: \"\\(.a)\"\n"));
+    assert!(report.starts_with("a.yaml:8:"), "{report}");
+    assert!(report.ends_with("; in single quotes ('…') a backslash stands for itself"), "{report}");
+}
+
+#[test]
+fn places_count_characters_not_bytes_and_lines_of_any_ending() {
+    refuses(
+        "log: {level: info} # äöü🍕\r\nqueue: { sqlite: { path: 'ü🍕' }, max_size: 🍕 }\r\n",
+        &["a.yaml:2:44  queue.max_size\n    `🍕` is not a size: write 64KiB, 1MiB or 2GiB"],
+    );
+}
+
+#[test]
+fn an_expression_that_does_not_compile_is_pointed_into() {
+    // Where the compiler tells a place, it is one of the expression's own lines.
+    for (yaml, line) in [
+        (with("", "    when: .a ]\n"), "a.yaml:8:"),
+        (with("", "    when: |\n      .a\n      | ]\n"), "a.yaml:"),
+        (with("", "    when: >-\n      .a\n      | ]\n"), "a.yaml:"),
+        (with("", "    when: '.a ]'\n"), "a.yaml:8:"),
+        (with("", "    when: \".a ]\"\r\n"), "a.yaml:8:"),
+    ] {
+        let report = refused(&yaml);
+        assert!(report.starts_with(line), "{report}");
+        assert!(report.contains("  routes.r.when\n"), "{report}");
+    }
+}
+
+#[test]
 fn a_key_written_twice_names_both_places() {
     refuses(
         "log: { level: info }\nqueue:\n  max_size: 1GiB\n  max_size: 2GiB\nlog: {}\n",
@@ -276,6 +307,11 @@ fn credentials_exclude_each_other_and_own_their_headers() {
             which ends it (RFC 7617)"],
     );
     refuses(
+        &with("    auth: { bearer: x }\n", "").replace("https://", "https://u:p@"),
+        &["a.yaml:4:13  upstreams.api.auth.bearer\n    the url has a user already, and they \
+            exclude each other"],
+    );
+    refuses(
         &with("    auth: { bearer: \"a\\nb\" }\n", ""),
         &["a.yaml:4:21  upstreams.api.auth.bearer\n    holds a line break or another control \
             character, which no header can carry"],
@@ -360,8 +396,7 @@ fn a_target_is_checked_down_to_its_headers() {
          headers: { Host: a, A: b, a: c, Idempotency-Key: x, 'a b': d }\n        \
          success: []\n        retry_on: [4x, default, 503]\n        max_response: 1GiB\n",
         &[
-            "a.yaml:2:15  upstreams.api.url\n    must not hold credentials; write them under \
-                `auth.basic`",
+            "a.yaml:2:15  upstreams.api.url\n    must not have a fragment (`#…`)",
             "a.yaml:9:17  routes.r.to.http.method\n    methods are written in capitals: POST",
             "a.yaml:10:24  routes.r.to.http.path\n    a path has no query; write it under `query:` \
                 beside it",

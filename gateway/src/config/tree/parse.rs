@@ -256,6 +256,9 @@ impl<'s> Builder<'s> {
             | ErrorKind::TabInBlockIndentation
             | ErrorKind::TabInIndentation
             | ErrorKind::TabAtBlockScalarStart => "; indent with spaces",
+            ErrorKind::UnknownQuotedScalarEscape => {
+                "; in single quotes ('…') a backslash stands for itself"
+            }
             ErrorKind::DirectiveDisallowed => "; quote a value that begins with `%`",
             _ if looks_unquoted(written) => {
                 "; if a value on this line holds `{`, `: `, ` #` or begins with one of `*&!%@[`, \
