@@ -13,4 +13,5 @@ pub mod cli;
 pub mod delivery;
 pub mod mock;
 pub mod protect;
+pub mod shutdown;
 pub mod telemetry;
