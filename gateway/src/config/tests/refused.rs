@@ -93,6 +93,19 @@ fn yaml_that_is_none_says_where_and_what_to_do() {
 }
 
 #[test]
+fn a_secret_is_not_null_and_a_name_is_not_interpolated() {
+    refuses(
+        &with("    auth: { bearer: null, query: { '${K}': v, k: ~ } }\n", ""),
+        &[
+            "a.yaml:4:21  upstreams.api.auth.bearer\n    a secret must not be empty",
+            "a.yaml:4:36  upstreams.api.auth.query.${K}\n    `${…}` is put into values only, not \
+                into keys",
+            "a.yaml:4:50  upstreams.api.auth.query.k\n    a secret must not be empty",
+        ],
+    );
+}
+
+#[test]
 fn jq_in_double_quotes_is_told_of_single_ones() {
     let report = refused(&with("", "    when: \"\\(.a)\"\n"));
     assert!(report.starts_with("a.yaml:8:"), "{report}");
