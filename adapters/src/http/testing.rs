@@ -233,7 +233,7 @@ pub(crate) fn prepare(
     target: &HttpTarget,
     delivery: &Arc<Delivery>,
 ) -> Result<HttpRequest, Failure> {
-    target.prepare(delivery, 1, &crate::expression::Input {})
+    target.prepare(delivery, 1, &crate::expression::Input::event(Arc::clone(&delivery.event)))
 }
 
 /// Renders and sends one attempt.
