@@ -51,6 +51,8 @@ pub(crate) struct Scalar {
     pub(crate) text: String,
     /// Neither quoted nor a block: YAML's own meanings of characters apply.
     pub(crate) plain: bool,
+    /// A literal block (`|`): its lines are the text's lines, indented.
+    pub(crate) literal: bool,
     /// Whether its text is a secret, for it came from a file.
     pub(crate) secret: bool,
     /// What interpolation made of it, in order; empty when there was none.
@@ -144,11 +146,11 @@ impl Scalar {
         }
         let before = self.text.get(..offset)?;
         let text = origin.source.text.get(origin.start..)?;
-        let at = if text.starts_with(['|', '>']) {
-            // A block: its line by number, its indentation by what the line holds.
+        let at = if self.literal {
+            // Its line by number, its indentation by what the line holds.
             let (row, line) = before.split('\n').enumerate().last()?;
             let whole = self.text.split('\n').nth(row)?;
-            let mut at = text.find('\n')? + 1;
+            let mut at = 0;
             for _ in 0..row {
                 at += text.get(at..)?.find('\n')? + 1;
             }
