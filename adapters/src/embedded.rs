@@ -26,7 +26,9 @@ impl Embedded {
     /// Binds `route`; from now on matching events go to `intake`.
     pub fn bind(&self, route: &str, wants: Vec<BindConfig>, intake: Arc<dyn Intake>) {
         intake.connected(true);
-        self.bindings.write().insert(route.into(), Binding { wants, intake });
+        self.bindings
+            .write()
+            .insert(route.into(), Binding { wants, intake });
     }
 
     /// Publishes `event`; answers how many routes it is for (0: nothing is bound for it). An event
@@ -35,14 +37,26 @@ impl Embedded {
     /// # Errors
     /// When a route refused it. Those that took it keep it, and know it again when it is published
     /// once more: at least once.
-    pub async fn publish(&self, exchange: &str, key: &str, event: &Event) -> Result<usize, Refused> {
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        event: &Event,
+    ) -> Result<usize, Refused> {
         let intakes: Vec<Arc<dyn Intake>> = {
             let bindings = self.bindings.read();
-            let matching = bindings.values().filter(|binding| binding.matches(exchange, key));
-            matching.map(|binding| Arc::clone(&binding.intake)).collect()
+            let matching = bindings
+                .values()
+                .filter(|binding| binding.matches(exchange, key));
+            matching
+                .map(|binding| Arc::clone(&binding.intake))
+                .collect()
         };
         let offered = intakes.iter().map(|intake| {
-            intake.accept(vec![Arrival { event: Ok(event.clone()), own_id: true }])
+            intake.accept(vec![Arrival {
+                event: Ok(event.clone()),
+                own_id: true,
+            }])
         });
         let answers: Vec<Result<Vec<Accepted>, Refused>> =
             futures_util::future::join_all(offered).await;
@@ -54,7 +68,9 @@ impl Embedded {
 
 impl Binding {
     fn matches(&self, exchange: &str, key: &str) -> bool {
-        self.wants.iter().any(|want| want.exchange == exchange && topic_matches(&want.key, key))
+        self.wants
+            .iter()
+            .any(|want| want.exchange == exchange && topic_matches(&want.key, key))
     }
 }
 
@@ -70,7 +86,10 @@ pub fn topic_matches(pattern: &str, key: &str) -> bool {
     reached[0] = true;
     for part in self::words(pattern) {
         if part == "#" {
-            let first = reached.iter().position(|reached| *reached).unwrap_or(reached.len());
+            let first = reached
+                .iter()
+                .position(|reached| *reached)
+                .unwrap_or(reached.len());
             reached[first..].fill(true);
             continue;
         }
@@ -84,7 +103,11 @@ pub fn topic_matches(pattern: &str, key: &str) -> bool {
 
 /// The words of a key. The empty key has none; an empty word between dots counts.
 fn words(key: &str) -> Vec<&str> {
-    if key.is_empty() { Vec::new() } else { key.split('.').collect() }
+    if key.is_empty() {
+        Vec::new()
+    } else {
+        key.split('.').collect()
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +139,11 @@ mod tests {
             ("", "a", false),
         ];
         for (pattern, key, matches) in table {
-            assert_eq!(topic_matches(pattern, key), matches, "{pattern} against {key}");
+            assert_eq!(
+                topic_matches(pattern, key),
+                matches,
+                "{pattern} against {key}"
+            );
         }
     }
 

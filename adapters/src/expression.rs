@@ -1,28 +1,64 @@
 //! The two little languages of a configuration, both jq: expressions and templates.
 //!
-//! Compiled once, when the configuration loads; run many times, bounded. See [`Expression`] and
-//! [`Template`]. What could run away is refused by `compile`, by name: see [`ExpressionError`].
+//! Compiled once, when the configuration loads; run many times.
+//!
+//! # No program and no input can stop the process
+//!
+//! jq is Turing-complete and the interpreter promises no limits, so they are made here:
+//!
+//! | danger | answer |
+//! |---|---|
+//! | deep input overflows the stack | depth checked over raw bytes before any parser sees them |
+//! | a program runs for ever | self-calling definitions and `range repeat while until recurse(f)` are refused by name when it compiles |
+//! | a program runs too long | every step of a loop costs fuel; see [`guard`] |
+//! | values grow without bound (`reduce … (. + .)`, `"x" * 1e9`) | every value that is made is weighed: [`guard::VALUE_MAX`] |
+//! | the program itself is a bomb | its text is at most 16 KiB and nests at most 64 deep |
+//! | it reads or stops its surroundings | `env input halt debug import …` do not exist |
+//!
+//! A bare path (`.`, `.data.total`, `.items[0]`) is not run at all: it slices the raw JSON, so what
+//! it gives is what came, byte for byte.
 
-use std::sync::Arc;
+mod guard;
+mod path;
+mod program;
+mod template;
+
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use jaq_json::Val;
 
-use crate::event::Event;
+use crate::event::{Event, check_json};
+use path::BarePath;
+use program::Program;
+pub use template::{Place, Template};
+
+/// The most an expression may give, in bytes of JSON.
+pub const OUTPUT_MAX: usize = 1 << 20;
 
 /// A jq program with exactly one output.
 #[derive(Clone)]
 pub struct Expression {
     source: Arc<str>,
+    how: How,
 }
 
-/// Text with `{jq}` placeholders; `{{` and `}}` are literal braces.
 #[derive(Clone)]
-pub struct Template {
-    source: Arc<str>,
+enum How {
+    Path(Arc<BarePath>),
+    Program(Arc<Program>),
 }
 
 /// What an expression or template works on: `.`, parsed at most once and only when needed.
-pub struct Input {}
+pub struct Input {
+    from: From,
+    value: OnceLock<Result<Val, ExpressionError>>,
+}
+
+enum From {
+    Event(Arc<Event>),
+    Json(Bytes),
+}
 
 /// The variables `$route $delivery $attempt $idempotency_key $event`; an absent one is null.
 #[derive(Default, Clone)]
@@ -41,10 +77,10 @@ pub struct Variables {
 
 /// A JSON value that came out of an expression. Numbers keep their text (`12.50` stays `12.50`).
 #[derive(Debug, Clone)]
-pub struct Output {}
+pub struct Output(Bytes);
 
 /// Why an expression does not compile, or failed on an input. Messages name the place within the
-/// expression where one is known. Never holds input data beyond a short excerpt.
+/// expression where one is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ExpressionError {
@@ -54,21 +90,14 @@ pub struct ExpressionError {
     pub offset: Option<usize>,
 }
 
-/// How a template's result is used, which decides escaping and what is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Placeholders percent-encoded; an empty, `.` or `..` segment (also as `%2e`) is an error.
-    Path,
-    /// Percent-encoding is left to the caller; a lone null placeholder leaves the value out.
-    Query,
-    /// No control characters; a lone null placeholder leaves the header out.
-    Header,
-    /// No control characters, 255 bytes at most.
-    RoutingKey,
-    /// Required event field: null is an error.
-    Field,
-    /// Optional event field: a lone null placeholder leaves it out.
-    OptionalField,
+impl ExpressionError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), offset: None }
+    }
+
+    pub(crate) fn at(offset: usize, message: impl Into<String>) -> Self {
+        Self { message: message.into(), offset: Some(offset) }
+    }
 }
 
 impl Expression {
@@ -77,8 +106,11 @@ impl Expression {
     /// # Errors
     /// Syntax, unknown names, and what could run away.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
-        let _ = source;
-        todo!()
+        let how = match BarePath::parse(source) {
+            Some(path) => How::Path(Arc::new(path)),
+            None => How::Program(Arc::new(Program::compile(source)?)),
+        };
+        Ok(Self { source: source.into(), how })
     }
 
     /// The text it was compiled from.
@@ -90,55 +122,39 @@ impl Expression {
     /// Runs on `input` and gives its one output.
     ///
     /// # Errors
-    /// When it fails, has no output or more than one, or the output exceeds the cap.
+    /// When it fails, has no output or more than one, or the output exceeds [`OUTPUT_MAX`].
     pub fn run(&self, input: &Input, variables: &Variables) -> Result<Output, ExpressionError> {
-        let _ = (input, variables);
-        todo!()
+        let mut outputs = self.run_many(input, variables, 1)?;
+        outputs.pop().ok_or_else(|| {
+            ExpressionError::new(format!(
+                "`{}` has no output; write `… // null` for a default",
+                self.source
+            ))
+        })
     }
 
-    /// Runs on `input` and gives all its outputs, at most `most` of them (`split`).
+    /// Runs on `input` and gives all its outputs (`split`).
     ///
     /// # Errors
-    /// As [`Expression::run`].
+    /// As [`Expression::run`]; more than `most` outputs too.
     pub fn run_many(
         &self,
         input: &Input,
         variables: &Variables,
         most: usize,
     ) -> Result<Vec<Output>, ExpressionError> {
-        let _ = (input, variables, most);
-        todo!()
-    }
-}
-
-impl Template {
-    /// Compiles `source`.
-    ///
-    /// # Errors
-    /// As [`Expression::compile`], and unbalanced braces.
-    pub fn compile(source: &str) -> Result<Self, ExpressionError> {
-        let _ = source;
-        todo!()
-    }
-
-    /// The text it was compiled from.
-    #[must_use]
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// Renders for `place`. `None` only where the place says a null leaves the value out.
-    ///
-    /// # Errors
-    /// When a placeholder fails, is null, an array or an object, or the result does not fit `place`.
-    pub fn render(
-        &self,
-        input: &Input,
-        variables: &Variables,
-        place: Place,
-    ) -> Result<Option<String>, ExpressionError> {
-        let _ = (input, variables, place);
-        todo!()
+        match &self.how {
+            // What came in may go out, however large: it was bounded when it came in.
+            How::Path(path) => Ok(vec![Output(path.slice(input)?)]),
+            How::Program(program) => {
+                let value = input.value()?.clone();
+                let length = input.len();
+                let outputs = program.run(value, length, variables, most).map_err(|error| {
+                    ExpressionError::new(format!("`{}` failed: {}", self.source, error.message))
+                })?;
+                Ok(outputs.into_iter().map(Output).collect())
+            }
+        }
     }
 }
 
@@ -146,8 +162,7 @@ impl Input {
     /// The CloudEvents JSON object of `event`.
     #[must_use]
     pub fn event(event: Arc<Event>) -> Self {
-        let _ = event;
-        todo!()
+        Self { from: From::Event(event), value: OnceLock::new() }
     }
 
     /// Any JSON text.
@@ -155,43 +170,76 @@ impl Input {
     /// # Errors
     /// When it is not JSON or nests too deep.
     pub fn json(text: Bytes) -> Result<Self, ExpressionError> {
-        let _ = text;
-        todo!()
+        check_json(&text).map_err(|error| ExpressionError::new(error.to_string()))?;
+        Ok(Self { from: From::Json(text), value: OnceLock::new() })
+    }
+
+    /// The whole input as JSON text.
+    fn text(&self) -> Bytes {
+        match &self.from {
+            From::Event(event) => event.to_json().into(),
+            From::Json(text) => text.clone(),
+        }
+    }
+
+    /// About how long the JSON text is, in bytes.
+    fn len(&self) -> usize {
+        match &self.from {
+            From::Event(event) => event.size_hint(),
+            From::Json(text) => text.len(),
+        }
+    }
+
+    fn value(&self) -> Result<&Val, ExpressionError> {
+        let parse = || {
+            jaq_json::read::parse_single(&self.text())
+                .map_err(|error| ExpressionError::new(format!("not JSON: {error}")))
+        };
+        self.value.get_or_init(parse).as_ref().map_err(Clone::clone)
     }
 }
 
 impl Output {
-    /// The JSON text, compact, numbers as they were written. For a bare path on an event: the
-    /// very bytes of the input.
+    /// The JSON text, compact, numbers as they were written. For a bare path: the very bytes of
+    /// the input.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
-        todo!()
+        self.0.clone()
     }
 
     /// A plain `serde_json` value, for looking at shapes; big numbers may lose precision here.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
-        todo!()
+        serde_json::from_slice(&self.0).unwrap_or_default()
+    }
+
+    /// The text, if it is a string.
+    #[must_use]
+    pub fn as_text(&self) -> Option<String> {
+        self.0.starts_with(b"\"").then(|| serde_json::from_slice(&self.0).ok()).flatten()
     }
 
     /// jq's truth: everything but `false` and `null`.
     #[must_use]
     pub fn is_true(&self) -> bool {
-        todo!()
+        !matches!(self.0.trim_ascii(), b"false" | b"null")
     }
 
     /// Whether it is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
-        todo!()
+        self.0.trim_ascii() == b"null"
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 macro_rules! compiled_from_text {
     ($kind:ty) => {
         impl std::fmt::Debug for $kind {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "`{}`", self.source)
+                write!(f, "`{}`", self.source())
             }
         }
 

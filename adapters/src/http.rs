@@ -3,21 +3,56 @@
 pub mod auth;
 pub mod caller;
 pub mod egress;
+pub mod target;
+pub mod tls;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+pub use self::{
+    auth::config::{
+        AuthConfig, BasicConfig, ClientAuth, HmacAlgorithm, HmacConfig, HmacEncoding, OAuth2Config,
+        StandardWebhooksConfig,
+    },
+    caller::Api,
+};
+
+#[cfg(test)]
+mod expressions;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use url::Url;
 
-use crate::{
-    expression::{Expression, Template},
-    secret::Secret,
-};
+use crate::expression::{Expression, Template};
+
+/// What we call ourselves.
+pub(crate) const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+
+/// Something in an upstream or an HTTP target that cannot work. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// Where, within the upstream or the target: `auth.hmac.signed`.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            problem: problem.into(),
+        }
+    }
+}
 
 /// The parts of `upstreams.<name>` that the wire needs. Limits and retries are the gateway's.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Clone, serde::Deserialize)]
 pub struct ApiConfig {
-    /// Base address; routes append their path.
+    /// Base address; routes append their path. Its user part, if any, is a secret and sent as
+    /// Basic credentials.
     pub url: Url,
     /// On every request.
     #[serde(default)]
@@ -27,7 +62,8 @@ pub struct ApiConfig {
     pub auth: AuthConfig,
     /// Private CA and client certificate.
     pub tls: Option<TlsConfig>,
-    /// Forward proxy; the environment's are ignored.
+    /// Forward proxy; the environment's are ignored. The proxy resolves names then, so that
+    /// `egress` holds for addresses written as such, and for nothing else.
     pub proxy: Option<Url>,
     /// Seconds to wait, for providers that send no `Retry-After`; works on the answer.
     pub retry_after: Option<Expression>,
@@ -54,126 +90,6 @@ pub struct TlsConfig {
 pub struct EgressConfig {
     /// Networks exempt from the refusal of private, loopback, link-local and metadata addresses.
     pub allow: Vec<ipnet::IpNet>,
-}
-
-/// `auth:`; one of bearer, basic, oauth2, and besides it headers, query and one signature.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuthConfig {
-    /// `Authorization: Bearer …`.
-    pub bearer: Option<Secret>,
-    /// `Authorization: Basic …` (RFC 7617).
-    pub basic: Option<BasicConfig>,
-    /// Client credentials (RFC 6749 §4.4).
-    pub oauth2: Option<OAuth2Config>,
-    /// Further headers with secret values.
-    pub headers: BTreeMap<String, Secret>,
-    /// Further query parameters with secret values.
-    pub query: BTreeMap<String, Secret>,
-    /// Signs each request as Standard Webhooks do.
-    pub standard_webhooks: Option<StandardWebhooksConfig>,
-    /// Signs each request with a plain HMAC.
-    pub hmac: Option<HmacConfig>,
-}
-
-/// `auth.basic`.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicConfig {
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: Secret,
-}
-
-/// `auth.oauth2`.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OAuth2Config {
-    /// Where tokens come from; covered by `egress` too.
-    pub token_url: Url,
-    /// Client id.
-    pub client_id: String,
-    /// Client secret.
-    pub client_secret: Secret,
-    /// Asked for, joined by spaces.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-    /// How the client shows itself at the token endpoint.
-    #[serde(default)]
-    pub client_auth: ClientAuth,
-    /// Further form parameters (`audience`, `resource`).
-    #[serde(default)]
-    pub params: BTreeMap<String, String>,
-    /// How long a token lives when the answer does not say.
-    #[serde(with = "crate::units::duration")]
-    pub lifetime: Duration,
-}
-
-/// `client_auth`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientAuth {
-    /// HTTP Basic (RFC 6749 §2.3.1).
-    #[default]
-    Basic,
-    /// In the form body.
-    Body,
-}
-
-/// `auth.standard_webhooks` (<https://www.standardwebhooks.com>).
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StandardWebhooksConfig {
-    /// `whsec_` and Base64.
-    pub secret: Secret,
-}
-
-/// `auth.hmac`.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HmacConfig {
-    /// Header that carries the signature.
-    pub header: String,
-    /// Hash.
-    #[serde(default)]
-    pub algorithm: HmacAlgorithm,
-    /// How the signature is written.
-    #[serde(default)]
-    pub encoding: HmacEncoding,
-    /// Before the signature.
-    #[serde(default)]
-    pub prefix: String,
-    /// The key.
-    pub secret: Secret,
-    /// What is signed: text with `{raw}`, `{timestamp}`, `{id}`, `{url}`; byte-exact.
-    pub signed: String,
-    /// Header that carries the timestamp, in seconds.
-    pub timestamp_header: Option<String>,
-}
-
-/// HMAC hash functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HmacAlgorithm {
-    /// Only where a provider still needs it.
-    Sha1,
-    /// The usual one.
-    #[default]
-    Sha256,
-    /// The long one.
-    Sha512,
-}
-
-/// How an HMAC is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HmacEncoding {
-    /// Lower-case hexadecimal.
-    #[default]
-    Hex,
-    /// Standard Base64 with padding.
-    Base64,
 }
 
 /// `to.http`.
@@ -274,6 +190,92 @@ pub struct HttpRequest {
     pub body: Bytes,
     /// What reads the answer; shared by all requests of the route.
     pub answer: Arc<caller::AnswerRules>,
+    /// How far it got; shared by its clones.
+    pub progress: caller::Progress,
+}
+
+impl fmt::Debug for ApiConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiConfig")
+            .field("url", &without_user(&self.url))
+            .field("headers", &self.headers)
+            .field("auth", &self.auth)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy.as_ref().map(without_user))
+            .field("retry_after", &self.retry_after)
+            .field("egress", &self.egress)
+            .finish()
+    }
+}
+
+impl Encode {
+    /// The `Content-Type` that goes with it.
+    #[must_use]
+    pub fn content_type(self) -> http::HeaderValue {
+        http::HeaderValue::from_static(match self {
+            Self::Json => "application/json",
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Text => "text/plain; charset=utf-8",
+        })
+    }
+}
+
+impl RetryOn {
+    /// What `default` stands for.
+    pub const DEFAULT: [Self; 6] = [
+        Self::Status(StatusPattern::Code(408)),
+        Self::Status(StatusPattern::Code(425)),
+        Self::Status(StatusPattern::Code(429)),
+        Self::Status(StatusPattern::Class(5)),
+        Self::Connect,
+        Self::Ambiguous,
+    ];
+}
+
+/// Reads a header name a user may set.
+///
+/// # Errors
+/// When it is no name, or one that frames the request and is therefore the HTTP client's.
+pub(crate) fn header_name(key: &str, name: &str) -> Result<http::HeaderName, ConfigError> {
+    const FRAMING: [&str; 11] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "http2-settings",
+    ];
+    let parsed = http::HeaderName::try_from(name)
+        .map_err(|_| ConfigError::new(key, format!("`{name}` is not a header name")))?;
+    if FRAMING.contains(&parsed.as_str()) {
+        let problem = format!("`{name}` is set by the HTTP client and cannot be chosen");
+        return Err(ConfigError::new(key, problem));
+    }
+    Ok(parsed)
+}
+
+/// The address a URL names directly, in whatever spelling; such a host never meets a resolver.
+pub(crate) fn literal_address(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        url::Host::Ipv4(address) => Some(address.into()),
+        url::Host::Ipv6(address) => Some(address.into()),
+        url::Host::Domain(_) => None,
+    }
+}
+
+fn without_user(url: &Url) -> String {
+    let host = &url[url::Position::BeforeHost..];
+    let user = if url.has_authority() && !url.username().is_empty() || url.password().is_some() {
+        "***@"
+    } else {
+        ""
+    };
+    format!("{}://{user}{host}", url.scheme())
 }
 
 impl StatusPattern {
@@ -333,6 +335,8 @@ impl<'de> serde::Deserialize<'de> for BodyConfig {
         if text == "none" {
             return Ok(Self::Empty);
         }
-        Expression::compile(&text).map(Self::Expression).map_err(serde::de::Error::custom)
+        Expression::compile(&text)
+            .map(Self::Expression)
+            .map_err(serde::de::Error::custom)
     }
 }

@@ -1,10 +1,52 @@
-//! RabbitMQ: the session both ends stand on. Its ends: [`consumer`], and (not yet) `publisher`.
+//! RabbitMQ: the session both ends stand on. Its ends: [`consumer`], and [`publisher`], which for
+//! now publishes one event at a time.
+//!
+//! # The session
+//!
+//! One connection consumes for all routes; whoever publishes has another, because RabbitMQ stops
+//! reading from a connection that publishes while an alarm is on, acks and all. On it every route
+//! has a channel of its own: RabbitMQ answers a wrong queue argument by closing the channel, and
+//! that must not be everybody's.
+//!
+//! ```text
+//!           dial ─► handshake ─► connected ─────────────┐ fails, closes, or
+//!            ▲        5 s each      │                   │ a consumer gives it up
+//!            └────── wait 0.2 → 4 s, full jitter ◄──────┘
+//!                                   │ a channel per route
+//!           declare ─► consume ─► flow ──────────────────┐ channel closed, consumer cancelled
+//!            ▲                      │ queue full         │
+//!            │                      └─► cancel, wait for room
+//!            └────── wait 0.2 → 4 s, full jitter ◄───────┘
+//! ```
+//!
+//! The client library can reconnect by itself, but gives up after some minutes, forgets channel
+//! errors and leaves streams pending for ever; so it never does. Any doubt ends the session and
+//! another one is made, for ever, with no limit to the tries.
+//!
+//! What may hang has a deadline. The library runs a thread per connection that blocks for as long
+//! as its peer is silent, so a deadline alone would leave threads behind: the session keeps a
+//! second handle of the socket and shuts it down when it ends, however it ends.
 
 pub mod consumer;
+pub mod publisher;
 
-use std::{collections::BTreeMap, time::Duration};
+mod backoff;
+mod message;
+mod session;
+mod topology;
 
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub use publisher::{PublishError, publish_once};
+pub use session::{ConfigError, ConnectionState, SessionError};
+pub use topology::check_arguments;
+
+use self::{consumer::Consumer, session::Broker};
 use crate::{
+    Intake,
     expression::{Expression, Template},
     secret::Secret,
 };
@@ -78,4 +120,73 @@ pub struct EventMapping {
     pub extensions: BTreeMap<String, Template>,
     /// Default: the body.
     pub data: Option<Expression>,
+}
+
+/// The consumers of all routes, and the connection they share.
+pub struct Consumers {
+    broker: Broker,
+    state: Arc<ConnectionState>,
+    consumers: Vec<Consumer>,
+}
+
+impl Consumers {
+    /// Of `config`, with no route yet. Connects to nothing.
+    ///
+    /// # Errors
+    /// When the URL is none, or a TLS file is missing or wrong.
+    pub fn new(config: BrokerConfig) -> Result<Self, ConfigError> {
+        let broker = Broker::new(&config)?;
+        Ok(Self {
+            broker,
+            state: Arc::default(),
+            consumers: Vec::new(),
+        })
+    }
+
+    /// Adds a route. With `ordered` its RabbitMQ queue serves one consumer at a time.
+    pub fn add(
+        &mut self,
+        route: Arc<str>,
+        config: ConsumerConfig,
+        ordered: bool,
+        intake: Arc<dyn Intake>,
+    ) {
+        self.consumers
+            .push(Consumer::new(route, config, ordered, intake));
+    }
+
+    /// How the connection is; may be asked at any time.
+    #[must_use]
+    pub fn state(&self) -> Arc<ConnectionState> {
+        Arc::clone(&self.state)
+    }
+
+    /// Consumes until `shutdown`, or until every intake has closed: then acks what was accepted
+    /// and closes the connection, each within 5 s.
+    ///
+    /// # Panics
+    /// When a consumer did: that is a defect, and its route would stand still unnoticed.
+    pub async fn run(self, shutdown: CancellationToken) {
+        if self.consumers.is_empty() {
+            return;
+        }
+        let (links, link) = watch::channel(None);
+        let all_ended = CancellationToken::new();
+        let mut consuming = JoinSet::new();
+        for consumer in self.consumers {
+            consuming.spawn(consumer.run(link.clone(), shutdown.clone()));
+        }
+        let supervising = session::supervise(&self.broker, &self.state, &links, all_ended.clone());
+        let consuming = async {
+            while let Some(ended) = consuming.join_next().await {
+                if let Err(failed) = ended
+                    && failed.is_panic()
+                {
+                    std::panic::resume_unwind(failed.into_panic());
+                }
+            }
+            all_ended.cancel();
+        };
+        tokio::join!(supervising, consuming);
+    }
 }

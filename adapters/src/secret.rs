@@ -91,7 +91,8 @@ fn wire_forms(value: &str) -> Vec<String> {
     let mut forms = vec![
         value.to_owned(),
         json.trim_matches('"').to_owned(),
-        percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string(),
+        percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC)
+            .to_string(),
         url::form_urlencoded::byte_serialize(value.as_bytes()).collect(),
         base64::engine::general_purpose::STANDARD.encode(value),
     ];

@@ -1,16 +1,33 @@
 //! Configuration: load, interpolate, merge, validate, report.
 //!
 //! ```text
-//! files ─► spanned YAML tree ─► interpolate scalars ─► merge ─► walk against the schema ─┬─► problems, all at once
-//!                                                                                       └─► serde fills the types
+//! files ─► tree of places ─► interpolate ─► merge ─► environment over it ─► walk the schema
+//!                                                                                │
+//!              problems, all at once, each with its line ◄───────────────────────┤
+//!              serde fills the types, names and settings agree ◄─────────────────┘
 //! ```
 //!
 //! serde stops at its first error; a user wants all of them, each with its line. So the tree is
 //! walked first, against a schema of our own, and serde is only given what is known good. The
 //! types below are dumb: what they describe is built elsewhere, by `X::new(config)`.
 
+mod address;
+mod check;
+mod environment;
+mod interpolate;
+mod load;
+mod names;
+mod quoting;
+mod report;
+mod scalar;
+mod schema;
+mod text;
+mod tree;
+mod walk;
+
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -21,6 +38,19 @@ use tidegate_adapters::{
     secret::{Mask, Secret},
     units,
 };
+
+pub use environment::Environment;
+pub use load::load;
+pub use report::{Place, Problem, Report, to_json};
+
+/// What [`load`] gives.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is odd about it, sorted by place, and harmless.
+    pub warnings: Vec<Problem>,
+}
 
 /// A configuration that validated: every name resolves, every expression compiled.
 #[derive(Debug, Clone)]
@@ -280,7 +310,8 @@ pub struct BreakerConfig {
 }
 
 /// `routes.<name>`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// For people.
     pub description: Option<String>,
@@ -299,14 +330,16 @@ pub struct RouteConfig {
 }
 
 /// `from:`; a webhook is not built yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// A RabbitMQ queue, or its stand-in on the embedded broker.
     Rabbitmq(ConsumerConfig),
 }
 
 /// `to:`; a RabbitMQ exchange is not built yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Target {
     /// A third-party API.
     Http(HttpTargetConfig),
@@ -327,6 +360,22 @@ fn attempts_or_unlimited<'de, D>(from: D) -> Result<Option<NonZeroU32>, D::Error
 where
     D: serde::Deserializer<'de>,
 {
-    let _ = from;
-    todo!()
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Attempts {
+        Limited(NonZeroU32),
+        Word(Unlimited),
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Unlimited {
+        Unlimited,
+    }
+    Ok(match Attempts::deserialize(from)? {
+        Attempts::Limited(attempts) => Some(attempts),
+        Attempts::Word(Unlimited::Unlimited) => None,
+    })
 }
+
+#[cfg(test)]
+mod tests;

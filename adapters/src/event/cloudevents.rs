@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::{Value, value::RawValue};
 
-use super::{Data, EventError, check_depth, message::{Draft, Message, is_json}, plain};
+use super::{
+    Data, EventError, check_depth,
+    message::{Draft, Message, is_json},
+    plain,
+};
 
 const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 
@@ -18,8 +22,16 @@ const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 pub fn is_core(name: &str) -> bool {
     matches!(
         name,
-        "specversion" | "id" | "source" | "type" | "subject" | "time" | "datacontenttype"
-            | "dataschema" | "data" | "data_base64"
+        "specversion"
+            | "id"
+            | "source"
+            | "type"
+            | "subject"
+            | "time"
+            | "datacontenttype"
+            | "dataschema"
+            | "data"
+            | "data_base64"
     )
 }
 
@@ -47,7 +59,9 @@ pub fn structured(message: &Message) -> Result<Draft, EventError> {
                 let value = serde_json::from_str(raw.get())
                     .map_err(|error| EventError::NotJson(error.to_string()))?;
                 if attributes.insert(name.into_owned(), value).is_some() {
-                    return Err(EventError::Envelope("an attribute is there twice".to_owned()));
+                    return Err(EventError::Envelope(
+                        "an attribute is there twice".to_owned(),
+                    ));
                 }
             }
         }
@@ -100,7 +114,12 @@ pub fn binary(message: &Message) -> Result<Option<Draft>, EventError> {
 fn draft(mut attributes: BTreeMap<String, Value>) -> Result<Draft, EventError> {
     match attributes.remove("specversion") {
         Some(Value::String(version)) if version == "1.0" => {}
-        Some(_) => return Err(wrong("specversion", "is not 1.0, the only version read here")),
+        Some(_) => {
+            return Err(wrong(
+                "specversion",
+                "is not 1.0, the only version read here",
+            ));
+        }
         None => return Err(wrong("specversion", "is missing")),
     }
     let mut text = |name: &str, required: bool| match attributes.remove(name) {
@@ -124,7 +143,10 @@ fn draft(mut attributes: BTreeMap<String, Value>) -> Result<Draft, EventError> {
         // Upper case is against the specification, and common; it means the same.
         let lower = name.to_ascii_lowercase();
         if lower.is_empty() || !lower.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(wrong(&name, "is no attribute name: lower-case letters and digits"));
+            return Err(wrong(
+                &name,
+                "is no attribute name: lower-case letters and digits",
+            ));
         }
         match value {
             Value::Null => {}
@@ -132,7 +154,10 @@ fn draft(mut attributes: BTreeMap<String, Value>) -> Result<Draft, EventError> {
                 draft.extensions.insert(lower, value);
             }
             Value::Array(_) | Value::Object(_) => {
-                return Err(wrong(&name, "is an array or object; attributes are scalars"));
+                return Err(wrong(
+                    &name,
+                    "is an array or object; attributes are scalars",
+                ));
             }
         }
     }
@@ -140,8 +165,8 @@ fn draft(mut attributes: BTreeMap<String, Value>) -> Result<Draft, EventError> {
 }
 
 fn from_base64(raw: &RawValue) -> Result<Data, EventError> {
-    let text: String = serde_json::from_str(raw.get())
-        .map_err(|_| wrong("data_base64", "is not a string"))?;
+    let text: String =
+        serde_json::from_str(raw.get()).map_err(|_| wrong("data_base64", "is not a string"))?;
     let bytes = base64::engine::general_purpose::STANDARD.decode(text);
     bytes
         .map(|bytes| Data::Binary(bytes.into()))
@@ -149,7 +174,10 @@ fn from_base64(raw: &RawValue) -> Result<Data, EventError> {
 }
 
 fn wrong(name: &str, problem: &'static str) -> EventError {
-    EventError::Attribute { name: name.to_owned(), problem }
+    EventError::Attribute {
+        name: name.to_owned(),
+        problem,
+    }
 }
 
 /// The members of an object in their order, doubles included, values unparsed.

@@ -78,7 +78,10 @@ impl Message {
     /// A text property.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+        self.properties
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
     }
 
     /// What `event:` works on: `{body, headers, properties, routing_key, exchange}`.
@@ -114,7 +117,10 @@ impl Message {
 #[must_use]
 pub fn read(message: &Message, route: &str, mapping: &EventMapping, now: Timestamp) -> Arrival {
     match draft(message).and_then(|draft| finish(draft, message, route, mapping, now)) {
-        Ok((event, own_id)) => Arrival { event: Ok(event), own_id },
+        Ok((event, own_id)) => Arrival {
+            event: Ok(event),
+            own_id,
+        },
         Err(error) => invalid(message, error.to_string()),
     }
 }
@@ -125,12 +131,21 @@ pub fn invalid(message: &Message, why: String) -> Arrival {
     let mut about = Map::new();
     about.insert("routing_key".to_owned(), message.routing_key.clone().into());
     about.insert("exchange".to_owned(), message.exchange.clone().into());
-    about.insert("content_type".to_owned(), message.content_type.clone().into());
-    about.insert("message_id".to_owned(), message.property("message_id").into());
+    about.insert(
+        "content_type".to_owned(),
+        message.content_type.clone().into(),
+    );
+    about.insert(
+        "message_id".to_owned(),
+        message.property("message_id").into(),
+    );
     about.insert("size".to_owned(), message.body.len().into());
     // A copy, or these 64 KiB would keep the whole message in memory.
     let raw = Bytes::copy_from_slice(&message.body[..message.body.len().min(RAW_MAX)]);
-    Arrival { event: Err(Invalid { why, raw, about }), own_id: false }
+    Arrival {
+        event: Err(Invalid { why, raw, about }),
+        own_id: false,
+    }
 }
 
 fn draft(message: &Message) -> Result<Draft, EventError> {
@@ -170,8 +185,13 @@ fn finish(
         problem: "is missing: the message has no routing key either; set `event.type`",
     })?;
     let extensions = draft.extensions;
-    let carried = message.headers.get("traceparent").or_else(|| extensions.get("traceparent"));
-    let traceparent = carried.and_then(Value::as_str).filter(|text| is_traceparent(text));
+    let carried = message
+        .headers
+        .get("traceparent")
+        .or_else(|| extensions.get("traceparent"));
+    let traceparent = carried
+        .and_then(Value::as_str)
+        .filter(|text| is_traceparent(text));
     let event = Event {
         id: draft.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         source: draft.source.unwrap_or_else(|| format!("/{route}")),
@@ -195,7 +215,10 @@ fn map(
     mapping: &EventMapping,
 ) -> Result<(), EventError> {
     let input = message.input()?;
-    let variables = Variables { route: route.into(), ..Variables::default() };
+    let variables = Variables {
+        route: route.into(),
+        ..Variables::default()
+    };
     let field = |template: &Option<Template>, place| match template {
         None => Ok(None),
         Some(template) => template.render(&input, &variables, place),
@@ -229,20 +252,24 @@ fn arrival_time(message: &Message, now: Timestamp) -> String {
     let seconds = message.properties.get("timestamp").and_then(Value::as_i64);
     let seconds = seconds.filter(|seconds| *seconds > 0);
     let time = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
-    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| rfc3339(now))
+    time.and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| rfc3339(now))
 }
 
 /// `timestamp` as RFC 3339 in UTC, with milliseconds.
 #[must_use]
 pub fn rfc3339(timestamp: Timestamp) -> String {
     let nanos = i128::from(timestamp.0) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let time =
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
 }
 
 fn check(event: &Event) -> Result<(), EventError> {
-    let wrong = |name: &str, problem| EventError::Attribute { name: name.to_owned(), problem };
+    let wrong = |name: &str, problem| EventError::Attribute {
+        name: name.to_owned(),
+        problem,
+    };
     let texts = [
         ("id", Some(&event.id)),
         ("source", Some(&event.source)),
@@ -274,7 +301,9 @@ pub fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let hex = |part: &str, length: usize| {
         part.len() == length
-            && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
     matches!(parts[..], [version, trace, span, flags]
@@ -290,15 +319,30 @@ pub fn is_json(content_type: &str) -> bool {
 }
 
 fn media_type(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase()
 }
 
 impl EventMapping {
     /// Whether it maps nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { id, source, kind, subject, time, extensions, data } = self;
-        [id, source, kind, subject, time].iter().all(|template| template.is_none())
+        let Self {
+            id,
+            source,
+            kind,
+            subject,
+            time,
+            extensions,
+            data,
+        } = self;
+        [id, source, kind, subject, time]
+            .iter()
+            .all(|template| template.is_none())
             && extensions.is_empty()
             && data.is_none()
     }

@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, value::RawValue};
 
-use super::{Data, EventError, check_depth, message::{Draft, Message}};
+use super::{
+    Data, EventError, check_depth,
+    message::{Draft, Message},
+};
 
 /// The envelope, its data as the bytes that came.
 #[derive(serde::Deserialize)]
@@ -37,18 +40,33 @@ pub fn read(message: &Message) -> Result<Option<Draft>, EventError> {
     let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&message.body) else {
         return Ok(None);
     };
-    let Ok(mut metadata) =
-        serde_json::from_str::<BTreeMap<String, Value>>(envelope.metadata.get())
+    let Ok(mut metadata) = serde_json::from_str::<BTreeMap<String, Value>>(envelope.metadata.get())
     else {
         return Ok(None);
     };
     let mut take = |names: &[&str]| names.iter().find_map(|name| metadata.remove(*name));
-    let id = text("id", take(&["eventId", "event_id", "id", "messageId", "message_id"]))?;
-    let kind = text("type", take(&["eventType", "event_type", "type", "eventName", "event_name"]))?;
-    let version = text("version", take(&["eventVersion", "event_version", "version"]))?;
-    let time_names =
-        ["eventTime", "event_time", "occurredAt", "occurred_at", "time", "timestamp",
-         "publishedAt", "published_at"];
+    let id = text(
+        "id",
+        take(&["eventId", "event_id", "id", "messageId", "message_id"]),
+    )?;
+    let kind = text(
+        "type",
+        take(&["eventType", "event_type", "type", "eventName", "event_name"]),
+    )?;
+    let version = text(
+        "version",
+        take(&["eventVersion", "event_version", "version"]),
+    )?;
+    let time_names = [
+        "eventTime",
+        "event_time",
+        "occurredAt",
+        "occurred_at",
+        "time",
+        "timestamp",
+        "publishedAt",
+        "published_at",
+    ];
     let time = text("time", take(&time_names))?;
     let source = text("source", take(&["eventSource", "event_source", "source"]))?;
     let subject = text("subject", take(&["subject"]))?;
@@ -62,7 +80,8 @@ pub fn read(message: &Message) -> Result<Option<Draft>, EventError> {
     Ok(Some(Draft {
         id,
         source,
-        kind: kind.map(|kind| versioned(kind, version.as_deref()))
+        kind: kind
+            .map(|kind| versioned(kind, version.as_deref()))
             .or_else(|| Some(message.routing_key.clone()).filter(|key| !key.is_empty())),
         subject,
         time,
@@ -74,7 +93,9 @@ pub fn read(message: &Message) -> Result<Option<Draft>, EventError> {
 }
 
 fn versioned(kind: String, version: Option<&str>) -> String {
-    let Some(version) = version.filter(|version| !version.is_empty()) else { return kind };
+    let Some(version) = version.filter(|version| !version.is_empty()) else {
+        return kind;
+    };
     let suffix = match version.starts_with(|first: char| first.is_ascii_digit()) {
         true => format!(".v{version}"),
         false => format!(".{version}"),
@@ -105,7 +126,9 @@ fn extensions(metadata: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
         let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let free = named && !super::cloudevents::is_core(&name);
         let scalar = matches!(value, Value::String(_) | Value::Bool(_))
-            || value.as_i64().is_some_and(|number| i32::try_from(number).is_ok());
+            || value
+                .as_i64()
+                .is_some_and(|number| i32::try_from(number).is_ok());
         (free && scalar).then_some((name, value))
     });
     allowed.collect()

@@ -1,6 +1,9 @@
 //! A message in no envelope at all: its routing key is the type, its body the data.
 
-use super::{Data, EventError, check_json, message::{Draft, Message}};
+use super::{
+    Data, EventError, check_json,
+    message::{Draft, Message},
+};
 
 /// Reads it.
 ///

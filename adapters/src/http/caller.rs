@@ -1,13 +1,210 @@
-//! (to be written)
+//! The HTTP target's end: sends a rendered request, and reads what came of it.
+//!
+//! ```text
+//! credentials ─► gate ─► sign ─► send ─► read the body, bounded ─► classify
+//!      ▲                                        │
+//!      └──── 401 to an OAuth2 token, once ◄─────┘
+//! ```
 
-/// What reads the answer.
-#[derive(Debug)]
-pub struct AnswerRules {}
+mod answer;
+mod api;
+mod dial;
+mod exchange;
+pub(crate) mod network;
+pub(crate) mod retry_after;
 
-/// (to be written)
-pub fn timed_out(request: &super::HttpRequest, timeout: std::time::Duration) -> crate::Failure {
-    let _ = (request, timeout);
-    todo!()
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method, header};
+
+pub(crate) use self::api::route_headers;
+pub use self::{answer::AnswerRules, api::Api, dial::Progress};
+use self::{
+    answer::{Answer, Cut},
+    network::Broken,
+};
+pub use super::target::HttpTarget;
+use super::{
+    HttpRequest,
+    auth::oauth2::{Token, TokenError},
+};
+use crate::{AttemptResult, Call, Exchange, Failure, Health, Receipt, Request, Verdict};
+
+/// How long a body may take that decides nothing: the status has, and a second attempt because
+/// of a body nobody waits for would be a duplicate.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Calls one upstream. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    api: Arc<Api>,
 }
-pub struct HttpTarget;
-impl HttpTarget { pub fn prepare(&self, d: &std::sync::Arc<crate::Delivery>, n: u32, i: &crate::expression::Input) -> Result<super::HttpRequest, crate::Failure> { let _ = (d,n,i); todo!() } }
+
+impl Caller {
+    /// A caller of `api`.
+    #[must_use]
+    pub fn new(api: Arc<Api>) -> Self {
+        Self { api }
+    }
+}
+
+impl tower::Service<Call> for Caller {
+    type Response = Receipt;
+    type Error = Failure;
+    type Future = BoxFuture<'static, Result<Receipt, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let api = Arc::clone(&self.api);
+        Box::pin(async move { api.attempt(call).await })
+    }
+}
+
+/// What to make of `request` when its attempt has taken longer than `timeout` and was dropped.
+/// Keep a clone of the request for it: clones share what is known of its progress.
+#[must_use]
+pub fn timed_out(request: &HttpRequest, timeout: Duration) -> Failure {
+    let broken = if request.progress.sent() {
+        let detail = format!("no complete answer within {timeout:?}");
+        Broken { result: AttemptResult::Timeout, sent: true, detail }
+    } else {
+        let detail = format!("no connection within {timeout:?}; nothing was sent");
+        Broken { result: AttemptResult::Connect, sent: false, detail }
+    };
+    let HttpRequest { method, url, headers, body, answer, .. } = request;
+    let none = std::iter::empty();
+    let text = exchange::request(answer.mask(), method, url, none, headers, body);
+    answer.broken(broken, Exchange { request: text, ..Exchange::default() })
+}
+
+impl Api {
+    async fn attempt(&self, call: Call) -> Result<Receipt, Failure> {
+        let Request::Http(request) = &call.request;
+        let rules = &request.answer;
+        if let Some(refused) = self.refused {
+            let (result, detail) = (AttemptResult::RefusedAddress, refused.to_string());
+            let broken = Broken { result, sent: false, detail };
+            return Err(rules.broken(broken, Exchange::default()));
+        }
+        let no_token = |error, exchange| no_token(rules, error, exchange);
+        let first = self.auth.token(&self.client, None).await;
+        let first = first.map_err(|error| no_token(error, Exchange::default()))?;
+        call.gate.pass().await;
+        let (mut exchange, mut answer) = self.send(&call, request, first.as_ref()).await?;
+        // A token that the API does not take is renewed and the request sent again, once.
+        if let Some(refused) = first.filter(|_| answer.status == http::StatusCode::UNAUTHORIZED) {
+            match self.auth.token(&self.client, Some(refused.generation)).await {
+                Ok(second) => {
+                    call.gate.pass_again().await;
+                    (exchange, answer) = self.send(&call, request, second.as_ref()).await?;
+                }
+                Err(error) => return Err(no_token(error, exchange)),
+            }
+        }
+        let context = answer::Context {
+            delivery: &call.delivery,
+            attempt: call.attempt,
+            now: (self.now)(),
+            exchange,
+        };
+        rules.read(&answer, context)
+    }
+
+    /// Sends once. An error means that there is no answer.
+    async fn send(
+        &self,
+        call: &Call,
+        request: &HttpRequest,
+        token: Option<&Token>,
+    ) -> Result<(Exchange, Answer), Failure> {
+        let mut url = request.url.clone();
+        let mut headers = request.headers.clone();
+        let id = || call.delivery.idempotency_key().to_string();
+        self.auth.apply(token, id, (self.now)(), &mut url, &mut headers, &request.body);
+        let names = self.auth.query_names();
+        let method = &request.method;
+        let text =
+            exchange::request(&self.mask, method, &request.url, names, &headers, &request.body);
+        let mut exchange = Exchange { request: text, ..Exchange::default() };
+
+        let mut outgoing = reqwest::Request::new(method.clone(), url);
+        *outgoing.headers_mut() = headers;
+        if !request.body.is_empty() {
+            *outgoing.body_mut() = Some(request.body.clone().into());
+        } else if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+            // Some servers refuse with 411 what RFC 9110 §8.6 only says one should send.
+            outgoing.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let client = self.client.execute(outgoing);
+        let sent = dial::send(&*call.gate, &request.progress, client).await;
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                let mut broken = network::diagnose(error, request.progress.sent());
+                broken.detail = self.mask.apply(&broken.detail);
+                return Err(request.answer.broken(broken, exchange));
+            }
+        };
+        let (body, cut) = read_body(&mut response, &request.answer).await;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let note = cut.map(Cut::note);
+        exchange.status = Some(status.as_u16());
+        exchange.response = exchange::response(&self.mask, status, &headers, &body, note);
+        Ok((exchange, Answer { status, headers, body, cut }))
+    }
+}
+
+/// As much of the body as the rules allow, and why it is not all, if it is not. What is left
+/// unread closes the connection when the response is dropped.
+async fn read_body(response: &mut reqwest::Response, rules: &AnswerRules) -> (Bytes, Option<Cut>) {
+    let mut body = BytesMut::new();
+    let limit = rules.max_response();
+    let reading = async {
+        loop {
+            match response.chunk().await {
+                Ok(None) => return None,
+                Ok(Some(chunk)) => {
+                    let room = limit - body.len();
+                    body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                    if chunk.len() > room {
+                        return Some(Cut::TooLong);
+                    }
+                }
+                Err(_) => return Some(Cut::Broken),
+            }
+        }
+    };
+    let cut = if rules.status_decides() {
+        tokio::time::timeout(BODY_PATIENCE, reading).await.unwrap_or(Some(Cut::Slow))
+    } else {
+        reading.await
+    };
+    (body.freeze(), cut)
+}
+
+/// The upstream cannot be asked without a token: try again, whatever `retry_on` says, since the
+/// event has no part in it.
+fn no_token(rules: &AnswerRules, error: TokenError, exchange: Exchange) -> Failure {
+    let refused = error.result == AttemptResult::RefusedAddress;
+    Failure {
+        result: Some(error.result),
+        verdict: Verdict::Retry { after: rules.capped(error.after) },
+        health: if refused { Health::Silent } else { Health::Bad },
+        throttle: None,
+        detail: error.to_string(),
+        exchange,
+    }
+}
+
+#[cfg(test)]
+mod tests;

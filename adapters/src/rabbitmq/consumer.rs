@@ -1,1 +1,518 @@
-//! The consuming end. (to be written)
+//! RabbitMQ as a source: one route's queue, read until told to stop.
+//!
+//! # The yes
+//!
+//! A message is acked after the intake has accepted it, which means committed and fsynced, and
+//! never else. Nothing is nacked: what was not acked goes back to its queue by itself when the
+//! channel closes, in its old place. Messages are handed over in batches of what is there, several
+//! batches under way at once, so that reading goes on while the disk is synced; and one ack, awaited
+//! like everything else, covers all that is accepted with no gap before it.
+//!
+//! A refusal makes a gap. Behind it each accepted message is acked by itself: a later batch may
+//! have found the room that an earlier one lacked. Routes with an order have one batch under way,
+//! so theirs cannot overtake.
+//!
+//! # Full
+//!
+//! When the intake is full the consumer is cancelled, its channel closed, and nothing is consumed
+//! until there is room. RabbitMQ keeps the messages, and other consumers of the queue may have
+//! them.
+//!
+//! # Memory
+//!
+//! The client library puts no bound on what RabbitMQ sends ahead; `prefetch` is the only one. It
+//! counts messages, while memory counts bytes, so it follows the size of the messages that come: 64
+//! MiB of the largest seen lately. It begins at what 64 MiB hold of the largest allowed and grows
+//! eightfold as messages turn out to be small, to the number configured. RabbitMQ has it take
+//! effect for new consumers only, so each change is a cancel and another consume on the same
+//! channel, once what is under way is acked.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
+use lapin::{
+    Acker, Channel,
+    message::Delivery,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    ConsumerConfig,
+    backoff::Backoff,
+    message::convert,
+    session::{Link, STEADY, STEP, SessionError, short, within},
+    topology,
+};
+use crate::{Accepted, Arrival, Intake, Refused, Timestamp, event};
+
+/// Messages in a batch at most.
+const BATCH: usize = 256;
+
+/// Bytes after which a batch is not filled further.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// Batches under way at once, where there is no order to keep.
+const UNDER_WAY: usize = 4;
+
+/// Unacked bytes to aim at.
+const UNACKED_BYTES: u64 = 64 << 20;
+
+/// One route's consumer.
+pub struct Consumer {
+    route: Arc<str>,
+    config: ConsumerConfig,
+    ordered: bool,
+    intake: Arc<dyn Intake>,
+    prefetch: Prefetch,
+}
+
+/// Why a consumer no longer consumes.
+enum End {
+    /// Told to.
+    Stopped,
+    /// The intake has no room.
+    Refused(Refused),
+    /// The prefetch no longer fits the messages.
+    Resize,
+}
+
+/// What the intake said to a batch, and how to ack it.
+type Answer = (Result<Vec<Accepted>, Refused>, Vec<Acker>);
+
+/// Batches handed over and not answered, oldest first.
+type UnderWay = FuturesOrdered<BoxFuture<'static, Answer>>;
+
+impl Consumer {
+    /// The consumer of `route`. With `ordered` its queue serves one consumer at a time.
+    #[must_use]
+    pub fn new(
+        route: Arc<str>,
+        config: ConsumerConfig,
+        ordered: bool,
+        intake: Arc<dyn Intake>,
+    ) -> Self {
+        let prefetch = Prefetch::new(config.prefetch, config.max_message);
+        Self {
+            route,
+            config,
+            ordered,
+            intake,
+            prefetch,
+        }
+    }
+
+    /// Consumes on whatever connection `links` holds, until `shutdown` or until the intake closes.
+    pub(super) async fn run(
+        mut self,
+        mut links: watch::Receiver<Option<Arc<Link>>>,
+        shutdown: CancellationToken,
+    ) {
+        self.intake.connected(false);
+        let mut backoff = Backoff::new();
+        let mut told = String::new();
+        loop {
+            let link = tokio::select! {
+                link = next_link(&mut links) => link,
+                () = shutdown.cancelled() => return,
+            };
+            let Some(link) = link else { return };
+            let ended = self
+                .session(&link, &shutdown, &mut backoff, &mut told)
+                .await;
+            self.intake.connected(false);
+            match ended {
+                Ok(End::Stopped) | Err(_) if shutdown.is_cancelled() => return,
+                Ok(End::Refused(Refused::Closed)) => return,
+                Ok(End::Refused(Refused::Full)) => {
+                    info!(
+                        route = &*self.route,
+                        "queue full: consumer cancelled until there is room"
+                    );
+                    tokio::select! {
+                        () = self.intake.room() => continue,
+                        () = shutdown.cancelled() => return,
+                    }
+                }
+                Ok(End::Stopped | End::Resize) => {}
+                // The connection's end is told once, where it is noticed.
+                Err(error) if !link.alive() => debug!(route = &*self.route, %error, "cut off"),
+                Err(error) if told != error.to_string() => {
+                    warn!(route = &*self.route, %error, "cannot consume; trying again");
+                    told = error.to_string();
+                }
+                Err(error) => debug!(route = &*self.route, %error, "still cannot consume"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// One channel's life: declare, consume, flow, and again with another prefetch.
+    async fn session(
+        &mut self,
+        link: &Link,
+        shutdown: &CancellationToken,
+        backoff: &mut Backoff,
+        told: &mut String,
+    ) -> Result<End, SessionError> {
+        let declaring = topology::declare(link, &self.config, self.ordered);
+        let channel = tokio::select! {
+            channel = declaring => channel?,
+            () = shutdown.cancelled() => return Ok(End::Stopped),
+        };
+        loop {
+            let mut inflow = self.consume(link, &channel).await?;
+            self.intake.connected(true);
+            let since = Instant::now();
+            if !told.is_empty() {
+                info!(route = &*self.route, "consuming again");
+                told.clear();
+            }
+            let ended = self.flow(link, &channel, &mut inflow, shutdown).await;
+            if since.elapsed() >= STEADY {
+                backoff.reset();
+            }
+            match ended {
+                Ok(End::Resize) => {}
+                Ok(end) => {
+                    let closing = channel.close(200, "OK".into());
+                    link.judge(within("close the channel", closing).await)?;
+                    return Ok(end);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn consume(&self, link: &Link, channel: &Channel) -> Result<Inflow, SessionError> {
+        let prefetch = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+        link.judge(within("set the prefetch", prefetch).await)?;
+        let consumer = channel.basic_consume(
+            short(&self.config.queue)?,
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let deliveries = link.judge(within("consume", consumer).await)?;
+        Ok(Inflow {
+            deliveries,
+            ended: None,
+        })
+    }
+
+    /// Moves messages from `inflow` to the intake, and acks, until something ends it.
+    async fn flow(
+        &mut self,
+        link: &Link,
+        channel: &Channel,
+        inflow: &mut Inflow,
+        shutdown: &CancellationToken,
+    ) -> Result<End, SessionError> {
+        let most = if self.ordered { 1 } else { UNDER_WAY };
+        let mut under_way = UnderWay::new();
+        let mut accepted: Option<Acker> = None;
+        let mut resizing = false;
+        let end = loop {
+            if inflow.ended.is_some() {
+                if !resizing {
+                    break Err(inflow.error());
+                }
+                if under_way.is_empty() && accepted.is_none() {
+                    break Ok(End::Resize);
+                }
+            }
+            if !resizing && self.prefetch.misfits() {
+                resizing = true;
+                if let Err(error) = cancel(link, channel, inflow).await {
+                    break Err(error);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(End::Stopped),
+                Some((answer, mut ackers)) = under_way.next(), if !under_way.is_empty() => {
+                    match answer {
+                        Ok(_) => accepted = ackers.pop().or(accepted),
+                        Err(refused) => break Ok(End::Refused(refused)),
+                    }
+                }
+                // Only when no further answer is there: one ack for all of them.
+                () = std::future::ready(()), if accepted.is_some() => {
+                    if let Some(acker) = accepted.take()
+                        && let Err(error) = ack(&acker, true).await
+                    {
+                        break Err(error);
+                    }
+                }
+                first = inflow.next(), if inflow.ended.is_none() && under_way.len() < most => {
+                    if let Some(first) = first {
+                        under_way.push_back(self.hand_over(first, inflow));
+                    }
+                }
+            }
+        };
+        let refused = matches!(end, Ok(End::Refused(_)));
+        let cancelled = match end {
+            Ok(End::Stopped | End::Refused(_)) => cancel(link, channel, inflow).await,
+            Ok(End::Resize) | Err(_) => Ok(()),
+        };
+        let settled = self.settle_rest(under_way, accepted, !refused).await;
+        link.judge(end.and_then(|end| cancelled.and(settled).map(|()| end)))
+    }
+
+    /// Takes what is there, `first` and what follows it, to the intake.
+    fn hand_over(&mut self, first: Delivery, inflow: &mut Inflow) -> BoxFuture<'static, Answer> {
+        let (mut batch, mut ackers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            let size = delivery.data.len() as u64;
+            self.prefetch.note(size);
+            bytes += size;
+            let (arrival, acker) = self.read(delivery);
+            batch.push(arrival);
+            ackers.push(acker);
+            let room = batch.len() < BATCH && bytes < BATCH_BYTES;
+            next = if room { inflow.ready() } else { None };
+        }
+        self.intake
+            .accept(batch)
+            .map(|answer| (answer, ackers))
+            .boxed()
+    }
+
+    fn read(&self, delivery: Delivery) -> (Arrival, Acker) {
+        let Delivery {
+            exchange,
+            routing_key,
+            properties,
+            data,
+            acker,
+            ..
+        } = delivery;
+        let size = data.len() as u64;
+        let message = convert(exchange.as_str(), routing_key.as_str(), &properties, data);
+        let arrival = match message {
+            _ if size > self.config.max_message => {
+                let message = message.unwrap_or_else(|(message, _)| message);
+                let most = self.config.max_message;
+                let why = format!("{size} bytes, and max_message is {most}");
+                event::message::invalid(&message, why)
+            }
+            Ok(message) => {
+                let mapping = &self.config.event;
+                event::message::read(&message, &self.route, mapping, wall_clock())
+            }
+            Err((message, why)) => event::message::invalid(&message, why),
+        };
+        (arrival, acker)
+    }
+
+    /// Waits, [`STEP`] at most, for what is under way, and acks it: together while `contiguous`,
+    /// after a refusal one by one.
+    async fn settle_rest(
+        &self,
+        mut under_way: UnderWay,
+        accepted: Option<Acker>,
+        mut contiguous: bool,
+    ) -> Result<(), SessionError> {
+        if let Some(acker) = accepted {
+            ack(&acker, true).await?;
+        }
+        let rest = async {
+            while let Some((answer, ackers)) = under_way.next().await {
+                contiguous &= answer.is_ok();
+                if answer.is_err() {
+                    continue;
+                }
+                let skip = if contiguous {
+                    ackers.len().saturating_sub(1)
+                } else {
+                    0
+                };
+                for acker in &ackers[skip..] {
+                    ack(acker, contiguous).await?;
+                }
+            }
+            Ok(())
+        };
+        timeout(STEP, rest).await.unwrap_or(Ok(()))
+    }
+}
+
+/// The next connection that lives; `None` when there will be none.
+async fn next_link(links: &mut watch::Receiver<Option<Arc<Link>>>) -> Option<Arc<Link>> {
+    loop {
+        let link = links
+            .borrow_and_update()
+            .clone()
+            .filter(|link| link.alive());
+        if link.is_some() {
+            return link;
+        }
+        links.changed().await.ok()?;
+    }
+}
+
+async fn ack(acker: &Acker, multiple: bool) -> Result<(), SessionError> {
+    if within("ack", acker.ack(BasicAckOptions { multiple })).await? {
+        Ok(())
+    } else {
+        Err(SessionError::Stale)
+    }
+}
+
+async fn cancel(link: &Link, channel: &Channel, inflow: &Inflow) -> Result<(), SessionError> {
+    let cancelled = channel.basic_cancel(inflow.deliveries.tag(), BasicCancelOptions::default());
+    link.judge(within("cancel the consumer", cancelled).await)
+}
+
+fn wall_clock() -> Timestamp {
+    let since_epoch = time::OffsetDateTime::now_utc() - time::OffsetDateTime::UNIX_EPOCH;
+    Timestamp(i64::try_from(since_epoch.whole_milliseconds()).unwrap_or(i64::MAX))
+}
+
+/// The messages of one consume. The library's stream is pending for ever after its end; this one
+/// remembers it.
+struct Inflow {
+    deliveries: lapin::Consumer,
+    ended: Option<Option<lapin::Error>>,
+}
+
+impl Inflow {
+    /// The next message; `None` at the end.
+    async fn next(&mut self) -> Option<Delivery> {
+        let next = self.deliveries.next().await;
+        self.take(next)
+    }
+
+    /// The next message if it is there.
+    fn ready(&mut self) -> Option<Delivery> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let next = self.deliveries.next().now_or_never()?;
+        self.take(next)
+    }
+
+    fn take(&mut self, next: Option<lapin::Result<Delivery>>) -> Option<Delivery> {
+        match next {
+            Some(Ok(delivery)) => return Some(delivery),
+            Some(Err(error)) => self.ended = Some(Some(error)),
+            None => self.ended = Some(None),
+        }
+        None
+    }
+
+    fn error(&mut self) -> SessionError {
+        match self.ended.take().flatten() {
+            Some(source) => SessionError::Amqp {
+                step: "consume",
+                source,
+            },
+            None => SessionError::Cancelled,
+        }
+    }
+}
+
+/// How many messages RabbitMQ may send ahead, by their size.
+#[derive(Debug)]
+struct Prefetch {
+    most: u16,
+    now: u16,
+    /// The largest message lately, in bytes; fades by half in some 350 messages.
+    peak: u64,
+    /// Messages since it was last changed.
+    seen: u32,
+    wanted: u16,
+}
+
+impl Prefetch {
+    fn new(most: u16, max_message: u64) -> Self {
+        let most = most.max(1);
+        let now = fitting(max_message).min(most);
+        Self {
+            most,
+            now,
+            peak: 0,
+            seen: 0,
+            wanted: now,
+        }
+    }
+
+    fn note(&mut self, size: u64) {
+        self.peak = size.max(self.peak - self.peak / 512);
+        self.seen = self.seen.saturating_add(1);
+        let fits = fitting(self.peak).min(self.most);
+        // By half or double at least, or it would change with every message; up only on the
+        // evidence of as many messages as it now allows.
+        if fits <= self.now / 2 {
+            self.wanted = fits;
+        } else if (fits / 2 >= self.now || fits == self.most) && self.seen >= u32::from(self.now) {
+            self.wanted = fits.min(self.now.saturating_mul(8));
+        } else {
+            self.wanted = self.now;
+        }
+    }
+
+    fn misfits(&mut self) -> bool {
+        if self.wanted == self.now {
+            return false;
+        }
+        self.now = self.wanted;
+        self.seen = 0;
+        true
+    }
+}
+
+/// How many messages of `size` bytes fit the aim.
+fn fitting(size: u64) -> u16 {
+    u16::try_from((UNACKED_BYTES / size.max(1)).max(1)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(prefetch: &mut Prefetch, messages: usize, size: u64) -> u16 {
+        for _ in 0..messages {
+            prefetch.note(size);
+            prefetch.misfits();
+        }
+        prefetch.now
+    }
+
+    #[test]
+    fn prefetch_begins_with_what_fits_and_grows_to_the_configured_number() {
+        let mut prefetch = Prefetch::new(1000, 16 << 20);
+        assert_eq!(prefetch.now, 4);
+        assert_eq!(after(&mut prefetch, 4, 512), 32);
+        assert_eq!(after(&mut prefetch, 32, 512), 256);
+        assert_eq!(after(&mut prefetch, 256, 512), 1000);
+        assert_eq!(after(&mut prefetch, 10_000, 512), 1000, "and stays");
+    }
+
+    #[test]
+    fn prefetch_falls_with_the_first_large_message_and_recovers() {
+        let mut prefetch = Prefetch::new(1000, 64 << 20);
+        assert_eq!(after(&mut prefetch, 10_000, 512), 1000);
+        assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
+        assert_eq!(after(&mut prefetch, 5000, 512), 1000);
+    }
+
+    #[test]
+    fn prefetch_is_never_nothing() {
+        assert_eq!(Prefetch::new(0, 1).now, 1);
+        let mut prefetch = Prefetch::new(1000, u64::MAX);
+        assert_eq!(prefetch.now, 1);
+        assert_eq!(after(&mut prefetch, 3, 1 << 40), 1);
+    }
+}

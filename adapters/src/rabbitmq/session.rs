@@ -1,0 +1,385 @@
+//! Dial, handshake, supervise: one connection that is always there again. See [`super`].
+
+use std::{
+    io,
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    AsyncTcpStream, Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKind,
+    tcp::RustlsConnector,
+    types::{LongString, ShortString},
+    uri::{AMQPScheme, AMQPUri},
+};
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{BrokerConfig, backoff::Backoff};
+use crate::http::tls::{TlsError, client_config};
+
+/// How long each step may take: dial, TLS, handshake, declare, consume, ack, close.
+pub(super) const STEP: Duration = Duration::from_secs(5);
+
+/// How long a connection, or a consumer, must have lived for the next wait to be short again.
+pub(super) const STEADY: Duration = Duration::from_secs(1);
+
+/// How often the connection is looked at besides: not every way it ends is told.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Frames of 128 KiB: the library sizes its buffers by it and takes 137 GB for "no limit".
+const FRAME_MAX: u32 = 131_072;
+
+/// Why `broker.rabbitmq` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The URL is none. It is not shown: it holds a password.
+    #[error("url: not an AMQP URL: write amqp://user:password@host:5672/vhost (%2f is vhost /)")]
+    Url,
+    /// TLS options for a URL without TLS.
+    #[error("tls: the url is amqp://, which speaks no TLS: write amqps://")]
+    TlsUnused,
+    /// The TLS files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why a session ended, or never came to be.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Something took too long.
+    #[error("{step}: nothing within {} s", STEP.as_secs())]
+    Deadline {
+        /// What was tried.
+        step: &'static str,
+    },
+    /// The network.
+    #[error("{step}: {source}")]
+    Network {
+        /// What was tried.
+        step: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// RabbitMQ, or the library that speaks to it.
+    #[error("{step}: {}", reason(source))]
+    Amqp {
+        /// What was tried.
+        step: &'static str,
+        /// What went wrong.
+        source: lapin::Error,
+    },
+    /// A name that AMQP cannot carry.
+    #[error("`{0}` is longer than 255 bytes")]
+    TooLong(String),
+    /// `declare: false`, and there is no such queue.
+    #[error("RabbitMQ queue `{0}` does not exist, and `declare` is false: create it, or declare")]
+    NoQueue(String),
+    /// The queue exists with other arguments, or may not be declared.
+    #[error("{reason}: if the queue is to be used as it is, set `declare: false`")]
+    NotDeclared {
+        /// RabbitMQ's words.
+        reason: String,
+    },
+    /// RabbitMQ cancelled the consumer: the queue was deleted, or its node went down.
+    #[error("RabbitMQ cancelled the consumer: the queue is gone or moving")]
+    Cancelled,
+    /// An ack came too late for its channel.
+    #[error("the channel was closed before its ack")]
+    Stale,
+}
+
+impl SessionError {
+    /// The AMQP reply code when RabbitMQ refused something.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Amqp { source, .. } => match source.kind() {
+                ErrorKind::ProtocolError(refused) => Some(refused.get_id()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// RabbitMQ's own words where there are any.
+pub(super) fn reason(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(refused) if !refused.get_message().as_str().is_empty() => {
+            refused.get_message().to_string()
+        }
+        ErrorKind::IOError(source) => source.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// Waits for `work`, [`STEP`] at most; errors say `step`.
+pub(super) async fn within<T>(
+    step: &'static str,
+    work: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, SessionError> {
+    match timeout(STEP, work).await {
+        Ok(result) => result.map_err(|source| SessionError::Amqp { step, source }),
+        Err(_) => Err(SessionError::Deadline { step }),
+    }
+}
+
+/// A name as AMQP carries it. The library's own conversion panics past 255 bytes.
+pub(super) fn short(text: &str) -> Result<ShortString, SessionError> {
+    ShortString::try_new(text).map_err(|_| SessionError::TooLong(text.to_owned()))
+}
+
+/// How the consuming connection is, for health and metrics.
+#[derive(Debug, Default)]
+pub struct ConnectionState(RwLock<Option<ConnectionStatus>>);
+
+impl ConnectionState {
+    /// Whether there is a connection.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.0
+            .read()
+            .as_ref()
+            .is_some_and(ConnectionStatus::connected)
+    }
+
+    /// Whether RabbitMQ has blocked it: a memory or disk alarm.
+    #[must_use]
+    pub fn blocked(&self) -> bool {
+        self.0
+            .read()
+            .as_ref()
+            .is_some_and(|status| status.connected() && status.blocked())
+    }
+}
+
+/// A RabbitMQ that can be dialled.
+#[derive(Clone)]
+pub(super) struct Broker {
+    uri: AMQPUri,
+    tls: Option<Arc<RustlsConnector>>,
+}
+
+impl Broker {
+    pub(super) fn new(config: &BrokerConfig) -> Result<Self, ConfigError> {
+        let mut uri: AMQPUri = config.url.expose().parse().map_err(|_| ConfigError::Url)?;
+        uri.query.frame_max = Some(FRAME_MAX);
+        let seconds = config.heartbeat.as_millis().div_ceil(1000).max(1);
+        uri.query.heartbeat = Some(u16::try_from(seconds).unwrap_or(u16::MAX));
+        let tls = match (&uri.scheme, &config.tls) {
+            (AMQPScheme::AMQPS, tls) => Some(Arc::new(client_config(tls.as_ref())?.into())),
+            (AMQPScheme::AMQP, None) => None,
+            (AMQPScheme::AMQP, Some(_)) => return Err(ConfigError::TlsUnused),
+        };
+        Ok(Self { uri, tls })
+    }
+
+    /// Dials and shakes hands; `role` is shown in RabbitMQ's list of connections.
+    ///
+    /// The socket is there before the library is asked: what it starts for a connection that
+    /// cannot be dialled, it never ends.
+    pub(super) async fn connect(&self, role: &'static str) -> Result<Link, SessionError> {
+        let handshake = |source| SessionError::Amqp {
+            step: "handshake",
+            source,
+        };
+        let runtime = lapin::runtime::default_runtime().map_err(handshake)?;
+        let authority = &self.uri.authority;
+        let network = |step| move |source| SessionError::Network { step, source };
+        let stream = in_step("connect", async {
+            let address = (authority.host.as_str(), authority.port);
+            let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
+            AsyncTcpStream::connect(&runtime, addresses).await
+        })
+        .await?;
+        // Declared before the connection, so dropped after it on every way out of here.
+        let wire = match &stream {
+            AsyncTcpStream::Plain(plain) => {
+                Wire::of(plain.get_ref()).map_err(network("connect"))?
+            }
+            _ => unreachable!("a stream is plain until it is upgraded, which comes next"),
+        };
+        let stream = match &self.tls {
+            Some(tls) => in_step("TLS handshake", stream.into_rustls(tls, &authority.host)).await?,
+            None => stream,
+        };
+        let dialled = Mutex::new(Some(stream));
+        let hand_over = async move |_, _| {
+            let again = || io::Error::from(io::ErrorKind::NotConnected).into();
+            dialled.lock().take().ok_or_else(again)
+        };
+        let connecting =
+            Connection::connector(self.uri.clone(), runtime, hand_over, properties(role));
+        let connection = within("handshake", connecting).await?;
+        Ok(Link {
+            connection,
+            broken: CancellationToken::new(),
+            knows_no_limit: AtomicBool::new(true),
+            _wire: wire,
+        })
+    }
+}
+
+async fn in_step<T>(
+    step: &'static str,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, SessionError> {
+    match timeout(STEP, work).await {
+        Ok(result) => result.map_err(|source| SessionError::Network { step, source }),
+        Err(_) => Err(SessionError::Deadline { step }),
+    }
+}
+
+fn properties(role: &str) -> ConnectionProperties {
+    ConnectionProperties::default()
+        .with_connection_name(LongString::from(format!("tidegate {role}")))
+        .with_client_property("product".into(), "tidegate".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
+}
+
+/// A second handle of a connection's socket. Dropping it shuts the socket down, which is what
+/// wakes a thread of the library that waits for a silent peer.
+struct Wire(TcpStream);
+
+impl Wire {
+    fn of(socket: &tokio::net::TcpStream) -> io::Result<Self> {
+        Ok(Self(TcpStream::from(socket.as_fd().try_clone_to_owned()?)))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // It fails when the peer has closed already: just as well.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// An open connection.
+pub(super) struct Link {
+    connection: Connection,
+    broken: CancellationToken,
+    /// Whether this RabbitMQ understands a delivery limit of -1; so until it has said no.
+    knows_no_limit: AtomicBool,
+    _wire: Wire,
+}
+
+impl Link {
+    pub(super) fn alive(&self) -> bool {
+        self.connection.status().connected() && !self.broken.is_cancelled()
+    }
+
+    pub(super) fn blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    pub(super) fn knows_no_limit(&self) -> bool {
+        self.knows_no_limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forget_no_limit(&self) {
+        self.knows_no_limit.store(false, Ordering::Relaxed);
+    }
+
+    /// Says that the connection hangs: it is given up for all who share it.
+    pub(super) fn give_up(&self) {
+        self.broken.cancel();
+    }
+
+    /// Opens a channel. One that hangs condemns the connection.
+    pub(super) async fn channel(&self) -> Result<Channel, SessionError> {
+        self.judge(within("open a channel", self.connection.create_channel()).await)
+    }
+
+    /// Passes `result` on, and gives the connection up when it is a missed deadline.
+    pub(super) fn judge<T>(&self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        if matches!(result, Err(SessionError::Deadline { .. })) {
+            self.give_up();
+        }
+        result
+    }
+
+    /// Closes it politely; after [`STEP`], or when this is dropped, the socket is shut down.
+    pub(super) async fn close(&self) {
+        let closing = self.connection.close(200, "OK".into());
+        if let Err(error) = within("close", closing).await {
+            debug!(%error, "RabbitMQ connection not closed politely");
+        }
+    }
+
+    /// Resolves when the connection has ended or was given up, with the reason.
+    async fn ended(&self) -> String {
+        let mut events = std::pin::pin!(self.connection.events_listener());
+        loop {
+            let event = tokio::select! {
+                () = self.broken.cancelled() => return "RabbitMQ does not answer".to_owned(),
+                event = events.next() => event,
+                () = tokio::time::sleep(LOOK) => None,
+            };
+            if self.connection.status().connected() {
+                continue; // An error of a channel; that is its route's to handle.
+            }
+            return match event {
+                Some(lapin::Event::Error(error)) => reason(&error),
+                _ => "RabbitMQ closed the connection".to_owned(),
+            };
+        }
+    }
+}
+
+/// Keeps a connection in `links` until `shutdown`, then closes it.
+pub(super) async fn supervise(
+    broker: &Broker,
+    state: &ConnectionState,
+    links: &watch::Sender<Option<Arc<Link>>>,
+    shutdown: CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    let mut told = String::new();
+    loop {
+        let connected = tokio::select! {
+            connected = broker.connect("consume") => connected,
+            () = shutdown.cancelled() => return,
+        };
+        match connected {
+            Ok(link) => {
+                info!("RabbitMQ connected");
+                told.clear();
+                let since = tokio::time::Instant::now();
+                let link = Arc::new(link);
+                *state.0.write() = Some(link.connection.status().clone());
+                links.send_replace(Some(Arc::clone(&link)));
+                let ended = tokio::select! {
+                    ended = link.ended() => Some(ended),
+                    () = shutdown.cancelled() => None,
+                };
+                links.send_replace(None);
+                *state.0.write() = None;
+                let Some(error) = ended else {
+                    return link.close().await;
+                };
+                warn!(error, "RabbitMQ connection lost");
+                if since.elapsed() >= STEADY {
+                    backoff.reset();
+                }
+            }
+            // Once for each reason, not for each of the tries of a long night.
+            Err(error) if told != error.to_string() => {
+                warn!(%error, "RabbitMQ cannot be reached; trying again for as long as it takes");
+                told = error.to_string();
+            }
+            Err(error) => debug!(%error, "RabbitMQ still cannot be reached"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

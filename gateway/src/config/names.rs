@@ -1,0 +1,92 @@
+//! Names that users choose, and headers that are not theirs to set.
+
+use super::schema::NameRule;
+
+/// Headers that belong to the connection or follow from the message (RFC 9110 §7.6.1, RFC 9112):
+/// set by hand they break framing.
+const RESERVED_HEADERS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Attributes that CloudEvents itself defines; `event:` has keys of their own for most.
+const CORE_ATTRIBUTES: [&str; 10] = [
+    "id",
+    "source",
+    "specversion",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+    "data_base64",
+];
+
+/// Queue arguments that follow from what a route asks for.
+const RESERVED_ARGUMENTS: [&str; 3] =
+    ["x-delivery-limit", "x-queue-type", "x-single-active-consumer"];
+
+/// Whether `name` fits `rule`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(rule: NameRule, name: &str) -> Result<(), String> {
+    match rule {
+        NameRule::Name if is_name(name) => Ok(()),
+        NameRule::Name => Err("a name is 1 to 63 of `a-z 0-9 . _ -` and begins with a letter or \
+            digit; capitals are not used"
+            .into()),
+        NameRule::Header => header(name),
+        NameRule::Extension => extension(name),
+        NameRule::Argument if RESERVED_ARGUMENTS.contains(&name) => {
+            Err("Tidegate sets this argument itself; leave it out".into())
+        }
+        NameRule::Argument if name.len() > 255 => {
+            Err("longer than 255 bytes, which is AMQP's limit".into())
+        }
+        NameRule::Argument | NameRule::Free if name.is_empty() => Err("a name is missing".into()),
+        NameRule::Argument | NameRule::Free => Ok(()),
+    }
+}
+
+/// Whether `name` is a header that may be set.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn header(name: &str) -> Result<(), String> {
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(format!("`{name}` is not a header name"));
+    }
+    let lower = name.to_ascii_lowercase();
+    if RESERVED_HEADERS.contains(&&*lower) {
+        return Err(format!("`{name}` is set by HTTP itself; leave it out"));
+    }
+    Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= 63
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn extension(name: &str) -> Result<(), String> {
+    if CORE_ATTRIBUTES.contains(&name) {
+        return Err("CloudEvents defines this attribute itself: it is no extension".into());
+    }
+    let fits = (1..=20).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !fits {
+        return Err("an extension attribute is 1 to 20 of `a-z 0-9`".into());
+    }
+    Ok(())
+}

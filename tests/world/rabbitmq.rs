@@ -1,0 +1,413 @@
+//! A RabbitMQ node of the tests' own.
+//!
+//! Everything of it is private: ports, node name, cookie, data, and epmd, the port mapper that all
+//! Erlang nodes of a machine otherwise share. So it never meets a RabbitMQ that is already there,
+//! and several test runs go on side by side.
+//!
+//! It leaves nothing behind, even when the test process is killed: the node runs in a session of
+//! its own under a small shell that reads from a pipe whose other end the test process holds. When
+//! that end closes, for whatever reason, the shell kills the session and removes the folder.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use lapin::{Connection, ConnectionProperties};
+use serde_json::Value;
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::eventually;
+
+/// How long a node may take to start, on a machine that is busy with other tests.
+const START: Duration = Duration::from_secs(90);
+
+/// How long one request to the node's Erlang side may take.
+const CONTROL: Duration = Duration::from_secs(60);
+
+/// Stands between the test and the node. `$1` is the node's server script, `$2` its folder.
+/// Erlang's own helper processes end by themselves when the node is gone.
+const WATCHDOG: &str = r#"
+trap '' HUP INT TERM
+setsid sh -c 'epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 & exec "$0"' "$1" \
+    </dev/null >>"$2/output" 2>&1 &
+session=$!
+read -r word
+kill -9 -- "-$session"
+wait
+[ "$word" = keep ] || rm -rf "$2"
+"#;
+
+/// Evaluates `$EXPRESSION` on the node `$NODE` and prints its value as JSON.
+const EVALUATE: &str = r#"
+    Node = list_to_atom(os:getenv("NODE")),
+    {ok, Tokens, _} = erl_scan:string(os:getenv("EXPRESSION")),
+    {ok, Forms} = erl_parse:parse_exprs(Tokens),
+    Answer = case rpc:call(Node, erl_eval, exprs, [Forms, []], 50000) of
+        {value, Value, _} -> rpc:call(Node, rabbit_json, encode, [Value], 5000);
+        Other -> {failed, Other}
+    end,
+    case is_binary(Answer) of
+        true -> io:put_chars(Answer), halt(0);
+        false -> io:format("~0p", [Answer]), halt(1)
+    end.
+"#;
+
+/// A RabbitMQ node; ends when dropped.
+pub struct Node {
+    watchdog: Option<Child>,
+    root: Vhost,
+}
+
+/// A virtual host: as good as a node of one's own to whoever does not break the node.
+#[derive(Clone)]
+pub struct Vhost {
+    control: Arc<Control>,
+    name: String,
+}
+
+/// What RabbitMQ says about a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumer {
+    /// Its prefetch.
+    pub prefetch: u64,
+    /// Whether it is the one that is served, where only one is.
+    pub active: bool,
+}
+
+/// How to reach the Erlang side of a node.
+struct Control {
+    folder: PathBuf,
+    node: String,
+    amqp_port: u16,
+    epmd_port: u16,
+    distribution_port: u16,
+}
+
+impl Node {
+    /// Starts one and waits until it can be used.
+    pub async fn start() -> Self {
+        let control = Arc::new(Control::prepare());
+        let root = Vhost { control, name: "/".to_owned() };
+        let mut node = Self { watchdog: None, root };
+        node.restart().await;
+        node
+    }
+
+    /// The one that all tests of this process share; each takes a [`Node::vhost`] of it.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Node> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// A fresh virtual host.
+    pub async fn vhost(&self) -> Vhost {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.eval(&format!(
+            "rabbit_vhost:add(<<\"{name}\">>, <<\"tests\">>), \
+             rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, <<\"{name}\">>, \
+                 <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"tests\">>)."
+        ))
+        .await;
+        Vhost { control: Arc::clone(&self.root.control), name }
+    }
+
+    /// `amqp://…` of its default virtual host.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.root.url()
+    }
+
+    /// Its default virtual host.
+    #[must_use]
+    pub fn root(&self) -> &Vhost {
+        &self.root
+    }
+
+    /// How many consume `queue` of the default virtual host.
+    pub async fn consumers(&self, queue: &str) -> u64 {
+        self.root.consumers(queue).await
+    }
+
+    /// How many messages `queue` of the default virtual host holds, unacked ones included.
+    pub async fn messages(&self, queue: &str) -> u64 {
+        self.root.messages(queue).await
+    }
+
+    /// Deletes `queue` of the default virtual host under its consumers.
+    pub async fn delete_queue(&self, queue: &str) {
+        self.root.delete_queue(queue).await;
+    }
+
+    /// `kill -9`, of everything that belongs to it. Its data and its ports stay its own.
+    pub async fn kill(&mut self) {
+        self.end("keep\n").await;
+    }
+
+    /// Starts it again after [`Node::kill`], on the same port, and waits until it can be used.
+    pub async fn restart(&mut self) {
+        assert!(self.watchdog.is_none(), "it is running");
+        self.watchdog = Some(self.root.control.spawn());
+        let url = self.url();
+        eventually("the RabbitMQ node is up", START, || async {
+            let connection = Connection::connect(&url, ConnectionProperties::default());
+            let connection = timeout(Duration::from_secs(5), connection).await.ok()?.ok()?;
+            connection.close(200, "OK".into()).await.ok()
+        })
+        .await;
+    }
+
+    /// Closes its listeners and connections; the Erlang node stays.
+    pub async fn stop_app(&self) {
+        self.eval("rabbit:stop().").await;
+    }
+
+    /// Undoes [`Node::stop_app`].
+    pub async fn start_app(&self) {
+        self.eval("rabbit:start().").await;
+    }
+
+    /// Closes every connection by force (320).
+    pub async fn close_all_connections(&self) {
+        self.eval(
+            "[rabbit_networking:close_connection(C, \"by the test\") \
+             || C <- rabbit_networking:connections()], ok.",
+        )
+        .await;
+    }
+
+    /// Raises the memory alarm, which blocks all who publish, or ends it.
+    pub async fn set_memory_alarm(&self, on: bool) {
+        let share = if on { "0.0000001" } else { "0.6" };
+        let set = format!("vm_memory_monitor:set_vm_memory_high_watermark({share}).");
+        self.eval(&set).await;
+    }
+
+    /// Raises the disk alarm, which blocks all who publish, or ends it.
+    pub async fn set_disk_alarm(&self, on: bool) {
+        let bytes = if on { "1000000000000000" } else { "1000" };
+        self.eval(&format!("rabbit_disk_monitor:set_disk_free_limit({bytes}).")).await;
+    }
+
+    /// Evaluates Erlang `expressions`, which end with a full stop, on the node; the value as JSON.
+    pub async fn eval(&self, expressions: &str) -> Value {
+        self.root.control.eval(expressions).await
+    }
+
+    async fn end(&mut self, word: &'static str) {
+        let Some(mut watchdog) = self.watchdog.take() else { return };
+        let end = move || {
+            use std::io::Write as _;
+            let mut pipe = watchdog.stdin.take().expect("piped at its start");
+            pipe.write_all(word.as_bytes()).expect("the watchdog reads");
+            drop(pipe);
+            watchdog.wait().expect("it is ours")
+        };
+        tokio::task::spawn_blocking(end).await.expect("it waits and no more");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Some(mut watchdog) = self.watchdog.take() else {
+            // Killed and not started again: nobody is left to remove it.
+            let _ = std::fs::remove_dir_all(&self.root.control.folder);
+            return;
+        };
+        drop(watchdog.stdin.take());
+        let _ = watchdog.wait();
+    }
+}
+
+impl Vhost {
+    /// `amqp://…`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let name = self.name.replace('/', "%2f");
+        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.control.amqp_port)
+    }
+
+    /// How many consume `queue`; 0 when there is no such queue.
+    pub async fn consumers(&self, queue: &str) -> u64 {
+        self.consumer_list(queue).await.len() as u64
+    }
+
+    /// Who consumes `queue`.
+    pub async fn consumer_list(&self, queue: &str) -> Vec<Consumer> {
+        let list = self.control.eval(&format!(
+            "[[proplists:get_value(prefetch_count, C), proplists:get_value(active, C)] \
+             || C <- rabbit_amqqueue:consumers_all(<<\"{}\">>), \
+             element(4, proplists:get_value(queue_name, C)) =:= <<\"{queue}\">>].",
+            self.name
+        ));
+        let list = list.await;
+        let list = list.as_array().expect("a list comprehension").iter();
+        list.map(|consumer| Consumer {
+            prefetch: consumer[0].as_u64().expect("a number"),
+            active: consumer[1].as_bool().expect("a boolean"),
+        })
+        .collect()
+    }
+
+    /// How many messages `queue` holds, unacked ones included; 0 when there is no such queue.
+    pub async fn messages(&self, queue: &str) -> u64 {
+        let (ready, unacked) = self.counts(queue).await;
+        ready + unacked
+    }
+
+    /// How many messages of `queue` are ready, and how many unacked. Of quorum queues it asks the
+    /// leader: what RabbitMQ reports elsewhere is up to 5 s old.
+    pub async fn counts(&self, queue: &str) -> (u64, u64) {
+        let counts = self.with_queue(
+            queue,
+            "case amqqueue:get_type(Q) of \
+                 rabbit_quorum_queue -> \
+                     {ok, {_, Counts}, _} = ra:leader_query(amqqueue:get_pid(Q), fun(S) -> \
+                         [rabbit_fifo:query_messages_ready(S), \
+                          rabbit_fifo:query_messages_checked_out(S)] end), Counts; \
+                 _ -> \
+                     [N || {_, N} <- rabbit_amqqueue:info(Q, \
+                         [messages_ready, messages_unacknowledged])] \
+             end",
+            "[0, 0]",
+        );
+        let counts = counts.await;
+        let count = |n: usize| counts[n].as_u64().expect("a number");
+        (count(0), count(1))
+    }
+
+    /// Deletes `queue` under its consumers.
+    pub async fn delete_queue(&self, queue: &str) {
+        let delete = "rabbit_amqqueue:delete(Q, false, false, <<\"tests\">>), ok";
+        self.with_queue(queue, delete, "ok").await;
+    }
+
+    /// Closes every connection to this virtual host by force (320).
+    pub async fn close_connections(&self) {
+        let close = format!(
+            "[rabbit_networking:close_connection(C, \"by the test\") \
+             || C <- rabbit_networking:connections(), \
+             rabbit_reader:info(C, [vhost]) =:= [{{vhost, <<\"{}\">>}}]], ok.",
+            self.name
+        );
+        self.control.eval(&close).await;
+    }
+
+    async fn with_queue(&self, queue: &str, then: &str, otherwise: &str) -> Value {
+        let expressions = format!(
+            "case rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)) of \
+                 {{ok, Q}} -> {then}; \
+                 _ -> {otherwise} \
+             end.",
+            self.name
+        );
+        self.control.eval(&expressions).await
+    }
+}
+
+impl Control {
+    /// A folder with all that a node needs, and ports that nobody uses.
+    fn prepare() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // The watchdog removes it: it may outlive this process.
+        let folder = tempfile::tempdir().expect("a temporary folder").keep();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).expect("a file in our own folder");
+        };
+        write("enabled_plugins", "[].\n");
+        // The free space of a small machine must not block the tests.
+        write("rabbitmq.conf", "disk_free_limit.absolute = 1KB\nvm_memory_high_watermark.relative = 0.6\n");
+        let [amqp_port, epmd_port, distribution_port] = free_ports();
+        let node = format!("tidegate-{}-{count}@localhost", std::process::id());
+        Self { folder, node, amqp_port, epmd_port, distribution_port }
+    }
+
+    fn spawn(&self) -> Child {
+        let folder = &self.folder;
+        let path = |name: &str| folder.join(name);
+        let mut watchdog = Command::new("sh");
+        watchdog
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(server_script())
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .env("RABBITMQ_NODENAME", &self.node)
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.amqp_port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", path("data"))
+            .env("RABBITMQ_LOG_BASE", path("log"))
+            .env("RABBITMQ_CONFIG_FILE", path("rabbitmq"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced.config"))
+            .env("RABBITMQ_CONF_ENV_FILE", path("none"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", path("generated"))
+            .env("RABBITMQ_PID_FILE", path("pid"))
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+            );
+        self.erlang(&mut watchdog);
+        watchdog.spawn().expect("sh")
+    }
+
+    /// Name resolution, port mapper and cookie of our own.
+    fn erlang(&self, command: &mut Command) {
+        command
+            .env("HOME", &self.folder)
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1");
+    }
+
+    async fn eval(&self, expressions: &str) -> Value {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("control-{}-{count}@localhost", std::process::id());
+        let mut command = Command::new("erl");
+        command
+            .args(["-noinput", "-hidden", "+S", "1:1", "+sbwt", "none", "-sname", &name])
+            .args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"])
+            .args(["-eval", EVALUATE])
+            .env("NODE", &self.node)
+            .env("EXPRESSION", expressions)
+            .stdin(Stdio::null());
+        self.erlang(&mut command);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
+        let output = timeout(CONTROL, output).await.expect("an answer in time").expect("erl");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{expressions}\n{text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{expressions}\n{text}"))
+    }
+}
+
+/// The server itself. The one of that name in Debian's PATH is a wrapper that changes user and
+/// folders, so the known places come first.
+fn server_script() -> PathBuf {
+    let known = [
+        "/usr/lib/rabbitmq/bin/rabbitmq-server",
+        "/opt/rabbitmq/sbin/rabbitmq-server",
+        "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server",
+    ];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join("rabbitmq-server"));
+    let mut all = known.iter().map(PathBuf::from).chain(in_path);
+    all.find(|script| Path::is_file(script))
+        .expect("rabbitmq-server is not installed: run tests/install-rabbitmq.sh")
+}
+
+/// Ports that are free now. Held all at once, so that they differ.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+    held.each_ref().map(|listener| listener.local_addr().expect("bound").port())
+}
