@@ -73,22 +73,17 @@ pub(crate) fn unfinished(source: &Source) -> Vec<Finding> {
 /// `unwrap()`, and `expect` without an invariant. clippy knows the first; not in macros.
 pub(crate) fn unwrapped(source: &Source) -> Vec<Finding> {
     let bare = |line: &str| line.contains(".unwrap()") || line.contains(".expect(\"\")");
-    let shipped = source.shipped().filter(|(_, line)| bare(&line.uncommented));
-    let bare = shipped.filter(|(_, line)| line.code.contains(".unwrap()") || has_empty(&line.code));
-    bare.map(|(n, line)| Finding::new(&source.path, n, line.raw.trim())).collect()
-}
-
-fn has_empty(code: &str) -> bool {
-    code.contains(".expect(\"\")")
+    let found = source.shipped().filter(|(_, line)| bare(&line.code));
+    found.map(|(n, line)| Finding::new(&source.path, n, line.raw.trim())).collect()
 }
 
 /// Channels without a limit, of any library.
 pub(crate) fn unbounded_channels(source: &Source) -> Vec<Finding> {
-    let unbounded = ["unbounded_channel", "UnboundedSender", "UnboundedReceiver", "unbounded("];
+    let names = ["unbounded_channel", "UnboundedSender", "UnboundedReceiver"];
+    let calls = ["::unbounded(", "::unbounded::<", "mpsc::channel()", "std::sync::mpsc::channel"];
     let found = source.lines.iter().enumerate().filter(|(_, line)| {
-        unbounded.iter().any(|name| line.code.contains(name))
-            || line.code.contains("mpsc::channel()")
-            || line.code.contains("std::sync::mpsc::channel")
+        names.iter().any(|name| has_word(&line.code, name))
+            || calls.iter().any(|call| line.code.contains(call))
     });
     found.map(|(n, line)| Finding::new(&source.path, n, line.raw.trim())).collect()
 }
