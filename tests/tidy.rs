@@ -101,7 +101,9 @@ fn every_file_opens_by_saying_what_it_is() {
 
 #[test]
 fn nothing_is_left_unfinished_or_skipped() {
-    hold_each("nothing is left unfinished or skipped", text::unfinished);
+    let code = source::repository().iter().flat_map(text::unfinished);
+    let findings = code.chain(papers::reminders()).collect();
+    hold("nothing is left unfinished or skipped", findings);
 }
 
 #[test]
@@ -154,6 +156,12 @@ fn every_ban_and_every_ignored_advisory_has_a_reason() {
 #[test]
 fn pages_link_to_what_is_there() {
     hold("pages link to what is there", papers::dead_links());
+}
+
+#[test]
+fn the_readme_shows_the_quickstart_as_it_is() {
+    let rule = "the readme shows the quickstart as it is";
+    hold(rule, papers::readme_apart_from_quickstart());
 }
 
 #[test]

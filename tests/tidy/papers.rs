@@ -1,6 +1,9 @@
 //! Rules about what is not Rust: manifests, lists of exceptions, pages.
 
-use super::source::{self, Finding};
+use super::{
+    source::{self, Finding},
+    text::is_reminder,
+};
 
 const MANIFEST: &str = "Cargo.toml";
 const MEMBERS: [&str; 3] = ["adapters/Cargo.toml", "gateway/Cargo.toml", "tests/Cargo.toml"];
@@ -23,6 +26,17 @@ pub(crate) fn machine_paths() -> Vec<Finding> {
                 findings.push(Finding::new(&path, n, line.trim()));
             }
         }
+    }
+    findings
+}
+
+/// Reminders in what is not Rust.
+pub(crate) fn reminders() -> Vec<Finding> {
+    let files = source::files().into_iter();
+    let mut findings = Vec::new();
+    for path in files.filter(|path| !path.ends_with(".rs") && path != "Cargo.lock") {
+        let reminders = lines(&path).filter(|(_, line)| is_reminder(line));
+        findings.extend(reminders.map(|(n, line)| Finding::new(&path, n, line.trim())));
     }
     findings
 }
@@ -132,6 +146,21 @@ pub(crate) fn dead_links() -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Lines of the readme's YAML that the quickstart, which is validated elsewhere, does not have, or
+/// has in another order.
+pub(crate) fn readme_apart_from_quickstart() -> Vec<Finding> {
+    let (page, file) = ("README.md", "config/quickstart.yaml");
+    let mut quickstart = lines(file).map(|(_, line)| line);
+    let example = lines(page).skip_while(|(_, line)| line != "```yaml").skip(1);
+    let mut example = example.take_while(|(_, line)| line != "```").peekable();
+    if example.peek().is_none() {
+        return vec![Finding::new(page, 0, "shows no configuration")];
+    }
+    let apart = example.find(|(_, line)| !line.is_empty() && !quickstart.any(|l| l == *line));
+    let apart = apart.map(|(n, line)| Finding::new(page, n, format!("not so in {file}: {line}")));
+    apart.into_iter().collect()
 }
 
 /// An architecture page that has grown into a book.

@@ -7,8 +7,9 @@ use std::{
     sync::OnceLock,
 };
 
-/// Folders that are written by tools or by a running gateway.
-const SKIPPED: [&str; 4] = [".git", "target", "data", "node_modules"];
+/// Folders of the root that tools or a running gateway write; so are hidden ones, but for one.
+const SKIPPED: [&str; 2] = ["target", "data"];
+const HIDDEN: &str = ".ci";
 
 /// One Rust file.
 pub(crate) struct Source {
@@ -166,18 +167,15 @@ pub(crate) fn repository() -> &'static [Source] {
 
 /// Every file of the repository, relative to its root.
 pub(crate) fn files() -> Vec<String> {
-    let (mut files, mut folders) = (Vec::new(), vec![root()]);
+    let ours = |name: &str| !SKIPPED.contains(&name) && (!name.starts_with('.') || name == HIDDEN);
+    let (mut files, mut folders) = (Vec::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a readable folder").flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            if SKIPPED.iter().any(|skipped| name == *skipped) {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let path = path.strip_prefix(root()).expect("under the root");
-                files.push(path.to_string_lossy().into_owned());
+        for entry in std::fs::read_dir(root().join(&folder)).expect("a readable folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !entry.path().is_dir() {
+                files.push(format!("{folder}{name}"));
+            } else if !folder.is_empty() || ours(&name) {
+                folders.push(format!("{folder}{name}/"));
             }
         }
     }

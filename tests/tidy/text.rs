@@ -52,22 +52,23 @@ pub(crate) fn silent_files(source: &Source) -> Vec<Finding> {
     (!beside && !says).then(|| Finding::new(&source.path, 0, what)).into_iter().collect()
 }
 
-/// Reminders, placeholders and tests that do not run. Words are put together here, or this file
-/// would be its own finding.
+/// Reminders, placeholders and tests that do not run.
 pub(crate) fn unfinished(source: &Source) -> Vec<Finding> {
-    let said = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|word| word.concat());
-    let written = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "to be written)"];
-    let mut findings = Vec::new();
-    for (n, line) in source.lines.iter().enumerate() {
-        let comment = !line.raw.trim().is_empty() && line.raw != line.uncommented;
-        let reminder = said.iter().find(|word| has_word(&line.raw, word) && comment);
-        let spoken = comment && line.raw.contains(written[4]);
-        let placeholder = written[..4].iter().find(|word| line.code.contains(**word));
-        if reminder.is_some() || placeholder.is_some() || spoken {
-            findings.push(Finding::new(&source.path, n, line.raw.trim()));
-        }
-    }
-    findings
+    let placeholders = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"];
+    let found = source.lines.iter().enumerate().filter(|(_, line)| {
+        let comment = line.raw != line.uncommented;
+        (comment && is_reminder(&line.raw))
+            || placeholders.iter().any(|placeholder| line.code.contains(placeholder))
+    });
+    found.map(|(n, line)| Finding::new(&source.path, n, line.raw.trim())).collect()
+}
+
+/// Whether a comment puts something off. The words are put together here, or this file would be
+/// its own finding.
+pub(crate) fn is_reminder(comment: &str) -> bool {
+    let words = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|word| word.concat());
+    let spoken = ["to be", "written)"].join(" ");
+    words.iter().any(|word| has_word(comment, word)) || comment.contains(&spoken)
 }
 
 /// `unwrap()`, and `expect` without an invariant. clippy knows the first; not in macros.
