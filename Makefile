@@ -1,0 +1,18 @@
+# What a person types, each one line long. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench
+
+help:   ## list these
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo:   ## the Plant-Based Pizza company on this machine: orders, mock APIs, faults; Ctrl-C ends it
+	@echo 'building, a few minutes the first time ...' && cargo run --release -q -p tidegate -- demo
+
+test:   ## everything: unit and system tests; installs RabbitMQ from the distribution if it is missing
+	tests/install-rabbitmq.sh && cargo build -p tidegate && cargo test --workspace
+
+check:  ## what must hold before a commit: formatting, lints, documentation
+	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps
+
+bench:  ## throughput against a hand-written consumer, in one run on this machine
+	tests/install-rabbitmq.sh && cargo build --release -p tidegate && cargo run --release -p tidegate-tests --bin bench
