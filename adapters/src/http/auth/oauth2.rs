@@ -274,7 +274,7 @@ impl OAuth2 {
         let Some(token) = answer.access_token.filter(|token| !token.is_empty()) else {
             return Err(self.said_no(None, "the token endpoint's answer holds no access_token"));
         };
-        self.mask.add(&token);
+        self.mask.add_passing(&token);
         if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
             return Err(self.said_no(None, "the token endpoint's token_type is not bearer"));
         }
