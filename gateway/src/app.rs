@@ -183,6 +183,7 @@ impl App {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { shared, admin, loops, sources } = self;
         let drain = shared.config.settings.shutdown.drain;
+        tracing::info!(address = %shared.admin_address, "admin listening");
         let stop = Stop::default();
         let mut parts: JoinSet<&'static str> = JoinSet::new();
         let mut source_parts: JoinSet<()> = JoinSet::new();
