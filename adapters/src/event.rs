@@ -3,11 +3,24 @@
 //! JSON data is kept as the bytes that arrived, never re-serialised: numbers keep their text,
 //! keys their order, duplicates their place. Everything that needs the event as one JSON object
 //! (expressions, envelopes) gets [`Event::to_json`], which splices those bytes in.
+//!
+//! ```text
+//! RabbitMQ message ─► message::read ─┬─► cloudevents    structured, binary ─┐
+//!                                    ├─► metadata_data                      ├─► `event:` ─► Event
+//!                                    └─► plain                             ─┘
+//! ```
+//!
+//! The envelopes are read here; what writes them for a target belongs beside what reads them, in
+//! the same three files, and comes with the publisher.
 
+pub mod attribute;
 pub mod cloudevents;
 pub mod message;
 pub mod metadata_data;
 pub mod plain;
+
+mod members;
+mod stored;
 
 use std::collections::BTreeMap;
 
@@ -36,9 +49,10 @@ pub struct Event {
     pub datacontenttype: Option<String>,
     /// A URI.
     pub dataschema: Option<String>,
-    /// Extension attributes: strings, booleans and integers.
+    /// Extension attributes: strings, booleans and integers, under names that
+    /// [`attribute::is_extension_name`] allows.
     pub extensions: BTreeMap<String, Value>,
-    /// W3C `traceparent` it travelled with, when that came beside the event rather than in it.
+    /// W3C `traceparent` it travelled with, beside the event or in it. Of the right shape.
     pub traceparent: Option<String>,
     /// The fact itself.
     pub data: Data,
@@ -86,7 +100,9 @@ impl Event {
     /// The CloudEvents JSON object (JSON format 1.0.2), data spliced in as it came.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(256 + self.data_len());
+        // Base64 is a third longer; most attributes fit into the rest.
+        let mut json = Vec::with_capacity(512 + self.data_len() / 3 * 4);
+        json.extend_from_slice(b"{\"specversion\":\"1.0\",");
         self.write_attributes(&mut json);
         match &self.data {
             Data::Absent => {}
@@ -105,26 +121,6 @@ impl Event {
         json
     }
 
-    /// What the queue stores beside the data: attributes, trace context and the kind of data, as
-    /// one JSON object.
-    #[must_use]
-    pub fn encode_attributes(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(256);
-        self.write_attributes(&mut json);
-        // Names that no CloudEvents attribute can have, so that they cannot be mistaken for one.
-        if let Some(traceparent) = &self.traceparent {
-            write_member(&mut json, TRACEPARENT, traceparent);
-        }
-        let kind = match self.data {
-            Data::Absent => "absent",
-            Data::Json(_) => "json",
-            Data::Binary(_) => "binary",
-        };
-        write_member(&mut json, DATA_KIND, kind);
-        json.push(b'}');
-        json
-    }
-
     /// The bytes of the data; empty when absent.
     #[must_use]
     pub fn data_bytes(&self) -> Bytes {
@@ -134,40 +130,18 @@ impl Event {
         }
     }
 
-    /// Reads back what [`Event::encode_attributes`] and [`Event::data_bytes`] gave.
-    ///
-    /// # Errors
-    /// When the bytes are not of that form: the store is damaged.
-    pub fn decode(attributes: &[u8], data: Bytes) -> Result<Self, EventError> {
-        let stored: Stored = serde_json::from_slice(attributes)
-            .map_err(|error| EventError::NotJson(error.to_string()))?;
-        let data = match stored.data_kind {
-            DataKind::Absent => Data::Absent,
-            DataKind::Json => Data::Json(data),
-            DataKind::Binary => Data::Binary(data),
-        };
-        Ok(Self {
-            id: stored.id,
-            source: stored.source,
-            kind: stored.kind,
-            subject: stored.subject,
-            time: stored.time,
-            datacontenttype: stored.datacontenttype,
-            dataschema: stored.dataschema,
-            extensions: stored.extensions,
-            traceparent: stored.traceparent,
-            data,
-        })
-    }
-
     /// About how much memory it takes, in bytes.
     #[must_use]
     pub fn size_hint(&self) -> usize {
-        256 + self.id.len()
-            + self.source.len()
-            + self.kind.len()
-            + self.extensions.len() * 64
-            + self.data_len()
+        let optional =
+            [&self.subject, &self.time, &self.datacontenttype, &self.dataschema, &self.traceparent];
+        let optional: usize = optional.into_iter().flatten().map(String::len).sum();
+        let required = self.id.len() + self.source.len() + self.kind.len();
+        let extensions = self
+            .extensions
+            .iter()
+            .map(|(name, value)| 96 + name.len() + value.as_str().map_or(0, str::len));
+        size_of::<Self>() + required + optional + extensions.sum::<usize>() + self.data_len()
     }
 
     fn data_len(&self) -> usize {
@@ -177,11 +151,12 @@ impl Event {
         }
     }
 
-    /// `{` and all attributes, without the closing brace.
+    /// Writes all attributes but `specversion`, separated by commas.
     fn write_attributes(&self, json: &mut Vec<u8>) {
-        json.extend_from_slice(b"{\"specversion\":\"1.0\"");
         write_member(json, "id", &self.id);
+        json.push(b',');
         write_member(json, "source", &self.source);
+        json.push(b',');
         write_member(json, "type", &self.kind);
         let optional = [
             ("subject", &self.subject),
@@ -191,50 +166,19 @@ impl Event {
         ];
         for (name, value) in optional {
             if let Some(value) = value {
+                json.push(b',');
                 write_member(json, name, value);
             }
         }
         for (name, value) in &self.extensions {
+            json.push(b',');
             write_member(json, name, value);
         }
     }
 }
 
-const TRACEPARENT: &str = "$traceparent";
-const DATA_KIND: &str = "$data";
-
-/// The stored form, for reading.
-#[derive(serde::Deserialize)]
-struct Stored {
-    #[serde(rename = "specversion")]
-    _specversion: serde::de::IgnoredAny,
-    id: String,
-    source: String,
-    #[serde(rename = "type")]
-    kind: String,
-    subject: Option<String>,
-    time: Option<String>,
-    datacontenttype: Option<String>,
-    dataschema: Option<String>,
-    #[serde(rename = "$traceparent")]
-    traceparent: Option<String>,
-    #[serde(rename = "$data")]
-    data_kind: DataKind,
-    #[serde(flatten)]
-    extensions: BTreeMap<String, Value>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum DataKind {
-    Absent,
-    Json,
-    Binary,
-}
-
 fn write_member(json: &mut Vec<u8>, name: &str, value: &(impl serde::Serialize + ?Sized)) {
     const TO_MEMORY: &str = "strings and JSON values always serialise to memory";
-    json.push(b',');
     serde_json::to_writer(&mut *json, name).expect(TO_MEMORY);
     json.push(b':');
     serde_json::to_writer(&mut *json, value).expect(TO_MEMORY);
@@ -242,22 +186,16 @@ fn write_member(json: &mut Vec<u8>, name: &str, value: &(impl serde::Serialize +
 
 /// Fails when `json` nests deeper than [`DEPTH_MAX`]. One pass, no recursion, strings skipped.
 ///
+/// What is not JSON may pass: this is a guard for the parser that comes after it.
+///
 /// # Errors
 /// [`EventError::TooDeep`].
 pub fn check_depth(json: &[u8]) -> Result<(), EventError> {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        if quoted {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => quoted = false,
-                _ => {}
-            }
-            continue;
-        }
+    let mut depth = 0_usize;
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
         match byte {
-            b'"' => quoted = true,
+            b'"' => skip_string(&mut bytes),
             b'[' | b'{' => {
                 depth += 1;
                 if depth > DEPTH_MAX {
@@ -271,17 +209,42 @@ pub fn check_depth(json: &[u8]) -> Result<(), EventError> {
     Ok(())
 }
 
-/// Fails unless `text` is one well-formed JSON text, not too deep. Builds nothing.
+/// Goes past the end of a string whose opening quote was just read.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            // Whatever is escaped is one byte as far as the end of the string is concerned.
+            b'\\' => _ = bytes.next(),
+            _ => {}
+        }
+    }
+}
+
+/// Fails unless `text` is one well-formed JSON text (RFC 8259) in UTF-8, without a byte order
+/// mark, and not too deep. Builds nothing.
 ///
 /// # Errors
 /// [`EventError::TooDeep`] or [`EventError::NotJson`].
 pub fn check_json(text: &[u8]) -> Result<(), EventError> {
+    let text = json_text(text)?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(not_json)
+}
+
+/// What every parser here is given: UTF-8, no byte order mark, not too deep.
+fn json_text(text: &[u8]) -> Result<&str, EventError> {
     check_depth(text)?;
-    // As text first: the parser itself would let broken UTF-8 pass where it only skips.
-    let text = std::str::from_utf8(text).map_err(|error| EventError::NotJson(error.to_string()))?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text)
-        .map(drop)
-        .map_err(|error| EventError::NotJson(error.to_string()))
+    if text.starts_with(b"\xef\xbb\xbf") {
+        let why = "it starts with a byte order mark, which RFC 8259 forbids";
+        return Err(EventError::NotJson(why.to_owned()));
+    }
+    // As text first: the parser itself lets broken UTF-8 pass where it only skips.
+    std::str::from_utf8(text).map_err(|error| EventError::NotJson(error.to_string()))
+}
+
+/// The parser's words are of lines and columns, never of what stood there.
+fn not_json(error: serde_json::Error) -> EventError {
+    EventError::NotJson(error.to_string())
 }
 
 #[cfg(test)]

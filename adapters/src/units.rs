@@ -68,7 +68,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 
 /// A scalar as YAML may have typed it: text, or a number or boolean that stands for text.
 #[derive(serde::Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text or a whole number")]
 enum Scalar {
     Text(String),
     Whole(u64),
@@ -171,4 +171,137 @@ where
         .text()
         .parse()
         .map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_each_unit() {
+        let table = [
+            ("0", 0),
+            ("0s", 0),
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("3d", 259_200_000),
+            ("36500d", DURATION_MAX_MS),
+        ];
+        for (text, ms) in table {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_told_what_to_write() {
+        let wrong = [
+            "",
+            "5",
+            "s",
+            "5 s",
+            " 5s",
+            "-5s",
+            "+5s",
+            "1.5s",
+            "1e3s",
+            "5S",
+            "5min",
+            "1h30m",
+            "5us",
+            "٣s",
+            "99999999999999999999s",
+        ];
+        for text in wrong {
+            let problem = parse_duration(text).unwrap_err();
+            assert!(problem.contains("write 500ms, 10s, 5m, 1h or 3d"), "{text}: {problem}");
+        }
+        for text in ["36501d", "18446744073709551615d"] {
+            assert!(parse_duration(text).unwrap_err().contains("too long"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_in_each_unit() {
+        let table = [
+            ("0", 0),
+            ("512", 512),
+            ("512B", 512),
+            ("64KiB", 64 << 10),
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("1TiB", 1 << 40),
+            ("9223372036854775807", i64::MAX as u64),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_told_what_to_write() {
+        for text in ["", "KiB", "1 KiB", "1kB", "1KB", "1M", "1mib", "-1", "0.5MiB", "1PiB"] {
+            let problem = parse_size(text).unwrap_err();
+            assert!(problem.contains("write 64KiB, 1MiB or 2GiB"), "{text}: {problem}");
+        }
+        for text in ["9223372036854775808", "8388608TiB"] {
+            assert!(parse_size(text).unwrap_err().contains("too large"), "{text}");
+        }
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Settings {
+        #[serde(with = "duration")]
+        timeout: Duration,
+        #[serde(with = "duration_or_off")]
+        dedupe: Option<Duration>,
+        #[serde(with = "size")]
+        body: u64,
+        #[serde(with = "text_or_off")]
+        header: Option<String>,
+        #[serde(with = "method")]
+        method: http::Method,
+    }
+
+    fn settings(change: (&str, serde_json::Value)) -> Result<Settings, String> {
+        let mut json = serde_json::json!({
+            "timeout": "10s", "dedupe": "10m", "body": "1MiB", "header": "Key", "method": "POST",
+        });
+        json[change.0] = change.1;
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn off_and_false_are_the_same() {
+        for off in [serde_json::json!("off"), serde_json::json!("false"), false.into()] {
+            assert_eq!(settings(("dedupe", off.clone())).unwrap().dedupe, None);
+            assert_eq!(settings(("header", off)).unwrap().header, None);
+        }
+        let on = settings(("header", "Idempotency-Key".into())).unwrap();
+        assert_eq!(on.header.as_deref(), Some("Idempotency-Key"));
+        assert_eq!(on.dedupe, Some(Duration::from_secs(600)));
+        assert_eq!(on.method, http::Method::POST);
+    }
+
+    #[test]
+    fn numbers_stand_for_their_text() {
+        assert_eq!(settings(("body", 4096.into())).unwrap().body, 4096);
+        assert_eq!(settings(("timeout", 0.into())).unwrap().timeout, Duration::ZERO);
+        let problem = settings(("timeout", 5.into())).unwrap_err();
+        assert!(problem.contains("`5` is not a duration"), "{problem}");
+    }
+
+    #[test]
+    fn what_is_no_scalar_gets_a_clear_word() {
+        for value in [serde_json::json!([]), serde_json::json!({}), 1.5.into(), (-1).into()] {
+            for name in ["timeout", "dedupe", "body", "header"] {
+                let problem = settings((name, value.clone())).unwrap_err();
+                assert!(problem.contains("a text or a whole number"), "{name}: {problem}");
+            }
+        }
+        assert!(settings(("method", "P OST".into())).unwrap_err().contains("not an HTTP method"));
+    }
 }

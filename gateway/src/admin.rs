@@ -1,1 +1,190 @@
-//! (to be written)
+//! The admin listener: health, metrics, API.
+//!
+//! It reads what [`Inspect`] shows and nothing else. It keeps answering while the process drains,
+//! so that `/readyz` can say so, and is the last part to stop.
+
+mod access;
+mod api;
+mod events;
+mod health;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{app::Inspect, config::AdminConfig, telemetry};
+use access::Access;
+
+/// The most connections at once: scrapers, probes and people.
+const CONNECTIONS_MAX: usize = 256;
+
+/// For a whole request head; and for a whole request body.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest request body.
+const BODY_MAX: usize = 4 << 20;
+
+/// An answer of this listener.
+type Answer = Response<Full<Bytes>>;
+
+/// A listener that is bound and does not serve yet.
+pub struct Admin {
+    listener: TcpListener,
+    access: Arc<Access>,
+}
+
+impl Admin {
+    /// Binds `address`; port 0 is any free one. Answers where it is.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(
+        address: SocketAddr,
+        config: &AdminConfig,
+    ) -> std::io::Result<(Self, SocketAddr)> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((Self { listener, access: Arc::new(Access::new(config)) }, address))
+    }
+
+    /// Serves until `shutdown`.
+    pub async fn run(self, inspect: Arc<dyn Inspect>, shutdown: CancellationToken) {
+        let connections = TaskTracker::new();
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("the slots are never closed");
+            let stream = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of descriptors, most likely: wait for some to be given back.
+                        tracing::warn!(%error, "cannot accept an admin connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let (access, inspect) = (Arc::clone(&self.access), Arc::clone(&inspect));
+            let shutdown = shutdown.clone();
+            connections.spawn(async move {
+                let _slot = slot;
+                let service = service_fn(move |request| {
+                    let (access, inspect) = (Arc::clone(&access), Arc::clone(&inspect));
+                    async move { Ok::<_, Infallible>(answer(request, &access, &*inspect).await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::pin!(connection);
+                tokio::select! {
+                    // What a peer does to its own connection is its own affair.
+                    _ = &mut connection => return,
+                    () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+            });
+        }
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+async fn answer(request: Request<Incoming>, access: &Access, inspect: &dyn Inspect) -> Answer {
+    let head_only = request.method() == Method::HEAD;
+    let mut answer = match route(request, access, inspect).await {
+        Ok(answer) | Err(answer) => answer,
+    };
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if head_only {
+        *answer.body_mut() = Full::default();
+    }
+    answer
+}
+
+async fn route(
+    request: Request<Incoming>,
+    access: &Access,
+    inspect: &dyn Inspect,
+) -> Result<Answer, Answer> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let operator = access.check(&head)?;
+    let reading = matches!(head.method, Method::GET | Method::HEAD);
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let query = head.uri.query().unwrap_or("");
+    match (&parts[..], reading) {
+        (["healthz"], true) => Ok(health::alive(inspect).await),
+        (["readyz"], true) => Ok(health::ready(inspect)),
+        (["metrics"], true) => {
+            let text = telemetry::Metrics::render(&inspect.metrics(), inspect).await;
+            Ok(with_type(StatusCode::OK, telemetry::CONTENT_TYPE, text))
+        }
+        (["api", "v1", "routes"], true) => api::routes(inspect).await,
+        (["api", "v1", "routes", name], true) => api::route(inspect, name).await,
+        (["api", "v1", "upstreams"], true) => api::upstreams(inspect),
+        (["api", "v1", "upstreams", name], true) => api::upstream(inspect, name),
+        (["api", "v1", "deliveries"], true) => api::deliveries(inspect, query).await,
+        (["api", "v1", "deliveries", id], true) => api::delivery(inspect, id).await,
+        (["api", "v1", "events"], false) if head.method == Method::POST => {
+            access.check_body(&head)?;
+            tracing::info!(operator = %operator, "event published through the admin API");
+            let body = read(body).await?;
+            events::publish(inspect, &head, query, body).await
+        }
+        (["api", "v1", "events"], _) => Err(not_allowed("POST")),
+        (["healthz" | "readyz" | "metrics"], false)
+        | (["api", "v1", "routes" | "upstreams" | "deliveries"], false)
+        | (["api", "v1", "routes" | "upstreams" | "deliveries", _], false) => {
+            Err(not_allowed("GET, HEAD"))
+        }
+        _ => Err(problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))),
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Answer> {
+    let whole = Limited::new(body, BODY_MAX).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body exceeds 4 MiB or broke off")),
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 s")),
+    }
+}
+
+/// `application/problem+json` (RFC 9457).
+fn problem(status: StatusCode, detail: &str) -> Answer {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
+    with_type(status, "application/problem+json", body.to_string())
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed here: {allow}"));
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+fn ok(body: &Value) -> Answer {
+    with_type(StatusCode::OK, "application/json", body.to_string())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -273,7 +273,7 @@ fn build_apis(config: &Config) -> Result<BTreeMap<Arc<str>, Arc<Api>>, StartErro
     let mut apis = BTreeMap::new();
     for (name, upstream) in &config.upstreams {
         let concurrency = upstream.concurrency.get() as usize;
-        let api = Api::new(&upstream.api, concurrency, config.mask.clone())
+        let api = Api::new(&upstream.api, concurrency, config.mask.clone(), wall_clock)
             .map_err(|problem| build_error(format!("upstreams.{name}"), &problem))?;
         apis.insert(Arc::clone(name), Arc::new(api));
     }
@@ -417,6 +417,10 @@ impl Inspect for Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     fn admin_url(&self) -> String {
         format!("http://{}", self.admin_address)
     }
@@ -483,6 +487,9 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// True from the moment SIGTERM came.
     fn stopping(&self) -> bool;
+
+    /// Wall time.
+    fn now(&self) -> Timestamp;
 
     /// Where the admin listener is.
     fn admin_url(&self) -> String;

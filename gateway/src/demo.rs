@@ -19,13 +19,14 @@ use crate::{
 };
 
 /// The configuration files of the company, built in so that the binary alone can tell the story.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
+    ("gateway.yaml", include_str!("../../config/plant-based-pizza/gateway.yaml")),
     ("upstreams.yaml", include_str!("../../config/plant-based-pizza/upstreams.yaml")),
     ("routes.yaml", include_str!("../../config/plant-based-pizza/routes.yaml")),
 ];
 
 /// What the demo puts in the place of `broker.yaml`.
-const BROKER: &str = "broker: { embedded: {} }\nlog: { level: error }\n";
+const BROKER: &str = "broker: { embedded: {} }\n";
 
 /// The third parties, as `tidegate mock` would play them.
 const THIRD_PARTIES: &str = include_str!("demo/third-parties.yaml");
@@ -94,19 +95,16 @@ impl Company {
             std::fs::write(folder.path.join(name), text).map_err(|error| error.to_string())?;
         }
         let queue = folder.path.join("queue.db").display().to_string();
-        let urls = [&kitchen, &loyalty, &email].map(Handle::url);
         let admin = free_admin_address().await;
-        let env = |name: &str| match name {
-            "KITCHEN_URL" => Some(urls[0].clone()),
-            "LOYALTY_URL" => Some(urls[1].clone()),
-            "EMAIL_URL" => Some(urls[2].clone()),
-            _ => None,
-        };
-        let overrides = vec![
-            ("TIDEGATE__QUEUE__SQLITE__PATH".to_owned(), queue),
-            ("TIDEGATE__ADMIN__LISTEN".to_owned(), admin),
-        ];
-        let loaded = config::load(&[folder.path.clone()], &config::Environment::new(env, overrides))
+        let environment = config::Environment::from_iter([
+            ("KITCHEN_URL", kitchen.url()),
+            ("LOYALTY_URL", loyalty.url()),
+            ("EMAIL_URL", email.url()),
+            ("TIDEGATE__QUEUE__SQLITE__PATH", queue),
+            ("TIDEGATE__ADMIN__LISTEN", admin),
+            ("TIDEGATE__LOG__LEVEL", "error".to_owned()),
+        ]);
+        let loaded = config::load(std::slice::from_ref(&folder.path), &environment)
             .map_err(|report| report.to_string())?;
         let app = App::new(loaded.config).await.map_err(|error| error.to_string())?;
         Ok(Self { app, kitchen, loyalty, email, apis, folder })

@@ -11,6 +11,8 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod delivery;
+pub mod demo;
 pub mod mock;
 pub mod protect;
+pub mod shutdown;
 pub mod telemetry;

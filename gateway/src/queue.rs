@@ -348,6 +348,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Live bytes, and whether it can be written to.
     fn status(&self) -> QueueStatus;
 
+    /// Deliveries pruned since the start, by route.
+    fn pruned(&self) -> Vec<(Arc<str>, u64)>;
+
     /// Resolves when the queue has failed for good, with the reason: the process must end.
     fn failed(&self) -> BoxFuture<'static, String>;
 
@@ -366,8 +369,6 @@ pub struct QueueStatus {
     pub room: bool,
     /// False when the store failed for good.
     pub writable: bool,
-    /// Deliveries pruned since the start, over all routes.
-    pub pruned: u64,
 }
 
 /// The writer's side of a route's work: fresh deliveries, in commit order, from memory.

@@ -3,13 +3,73 @@
 //! Counters and histograms are pushed here by whoever knows; gauges are read at scrape time, from
 //! the queue, the upstreams and the broker, so that they cannot drift from the truth.
 
-use std::time::Duration;
+mod gauges;
+mod log;
 
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
 use tidegate_adapters::{AttemptResult, DeadReason};
 
+use crate::{app::Inspect, config::Config};
+pub use log::init_log;
+
+/// The content type of [`Metrics::render`]: Prometheus' text format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// The counters and histograms of the process. Cheap to clone; clones are one set.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {}
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    families: Arc<Families>,
+    registry: Arc<Registry>,
+}
+
+#[derive(Debug)]
+struct Families {
+    accepted: Family<RouteLabels, Counter>,
+    duplicate: Family<RouteLabels, Counter>,
+    rejected: Family<RejectedLabels, Counter>,
+    ended: Family<EndedLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    attempt_duration: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+    lag: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    rate_limit_wait: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+    commit: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectedLabels {
+    route: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndedLabels {
+    route: Arc<str>,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    route: Arc<str>,
+    upstream: Arc<str>,
+    result: &'static str,
+}
 
 /// Why a source's message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +78,15 @@ pub enum RejectReason {
     QueueFull,
     /// Stopping.
     Closed,
+}
+
+impl RejectReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// How a delivery ended.
@@ -33,44 +102,218 @@ pub enum Ending {
     Discarded,
 }
 
+impl Ending {
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Delivered => ("delivered", ""),
+            Self::Filtered => ("filtered", ""),
+            Self::Dead(reason) => ("dead", reason.as_str()),
+            Self::Discarded => ("discarded", ""),
+        }
+    }
+}
+
 impl Metrics {
+    /// All families, with a series at 0 for what every route of `config` will count.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let metrics = Self::empty();
+        for route in config.routes.keys() {
+            let labels = RouteLabels { route: Arc::clone(route) };
+            drop(metrics.families.accepted.get_or_create(&labels));
+            drop(metrics.families.duplicate.get_or_create(&labels));
+            drop(metrics.families.lag.get_or_create(&labels));
+            for ending in [Ending::Delivered, Ending::Filtered] {
+                drop(metrics.families.ended.get_or_create(&ended_labels(route, ending)));
+            }
+        }
+        metrics
+    }
+
+    /// All families, without any series.
+    #[must_use]
+    pub fn empty() -> Self {
+        let families = Families::new();
+        let registry = Arc::new(families.register());
+        Self { families: Arc::new(families), registry }
+    }
+
     /// `tidegate_events_accepted_total`.
-    pub fn accepted(&self, route: &str, events: u64) {
-        let _ = (route, events);
+    pub fn accepted(&self, route: &Arc<str>, events: u64) {
+        let labels = RouteLabels { route: Arc::clone(route) };
+        self.families.accepted.get_or_create(&labels).inc_by(events);
     }
 
     /// `tidegate_events_duplicate_total`.
-    pub fn duplicate(&self, route: &str, events: u64) {
-        let _ = (route, events);
+    pub fn duplicate(&self, route: &Arc<str>, events: u64) {
+        let labels = RouteLabels { route: Arc::clone(route) };
+        self.families.duplicate.get_or_create(&labels).inc_by(events);
     }
 
     /// `tidegate_events_rejected_total`.
-    pub fn rejected(&self, route: &str, reason: RejectReason, events: u64) {
-        let _ = (route, reason, events);
+    pub fn rejected(&self, route: &Arc<str>, reason: RejectReason, events: u64) {
+        let labels = RejectedLabels { route: Arc::clone(route), reason: reason.as_str() };
+        self.families.rejected.get_or_create(&labels).inc_by(events);
     }
 
     /// `tidegate_deliveries_total`.
-    pub fn ended(&self, route: &str, ending: Ending) {
-        let _ = (route, ending);
+    pub fn ended(&self, route: &Arc<str>, ending: Ending) {
+        self.families.ended.get_or_create(&ended_labels(route, ending)).inc();
     }
 
     /// `tidegate_attempts_total` and `tidegate_attempt_duration_seconds`.
-    pub fn attempt(&self, route: &str, upstream: &str, result: AttemptResult, took: Duration) {
-        let _ = (route, upstream, result, took);
+    pub fn attempt(
+        &self,
+        route: &Arc<str>,
+        upstream: &Arc<str>,
+        result: AttemptResult,
+        took: Duration,
+    ) {
+        let labels = AttemptLabels {
+            route: Arc::clone(route),
+            upstream: Arc::clone(upstream),
+            result: result.as_str(),
+        };
+        self.families.attempts.get_or_create(&labels).inc();
+        let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
+        self.families.attempt_duration.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// `tidegate_delivery_lag_seconds`: accepted to delivered.
-    pub fn lag(&self, route: &str, lag: Duration) {
-        let _ = (route, lag);
+    pub fn lag(&self, route: &Arc<str>, lag: Duration) {
+        let labels = RouteLabels { route: Arc::clone(route) };
+        self.families.lag.get_or_create(&labels).observe(lag.as_secs_f64());
     }
 
     /// `tidegate_rate_limit_wait_seconds`.
-    pub fn rate_limit_wait(&self, upstream: &str, waited: Duration) {
-        let _ = (upstream, waited);
+    pub fn rate_limit_wait(&self, upstream: &Arc<str>, waited: Duration) {
+        let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
+        self.families.rate_limit_wait.get_or_create(&labels).observe(waited.as_secs_f64());
     }
 
     /// `tidegate_queue_commit_seconds`.
     pub fn commit(&self, took: Duration) {
-        let _ = took;
+        self.families.commit.observe(took.as_secs_f64());
+    }
+
+    /// Everything, gauges included, in Prometheus' text format.
+    pub async fn render(&self, inspect: &dyn Inspect) -> String {
+        let mut text = String::new();
+        // Fails only when the writer does, and memory does not.
+        let _ = encode(&mut text, &self.registry);
+        let mut text = classic(&text);
+        gauges::write(&mut text, inspect).await;
+        text
+    }
+}
+
+impl Families {
+    fn new() -> Self {
+        Self {
+            accepted: Family::default(),
+            duplicate: Family::default(),
+            rejected: Family::default(),
+            ended: Family::default(),
+            attempts: Family::default(),
+            attempt_duration: Family::new_with_constructor(short_times),
+            lag: Family::new_with_constructor(long_times),
+            rate_limit_wait: Family::new_with_constructor(short_times),
+            commit: short_times(),
+        }
+    }
+
+    fn register(&self) -> Registry {
+        let mut registry = Registry::with_prefix("tidegate");
+        registry.register("events_accepted", "Events taken durably", self.accepted.clone());
+        registry.register("events_rejected", "Events not taken", self.rejected.clone());
+        registry.register(
+            "events_duplicate",
+            "Events known as repeats within the window",
+            self.duplicate.clone(),
+        );
+        registry.register("deliveries", "Deliveries ended", self.ended.clone());
+        registry.register("attempts", "Attempts that reached for the network", self.attempts.clone());
+        registry.register(
+            "attempt_duration_seconds",
+            "Time an attempt took, connect included",
+            self.attempt_duration.clone(),
+        );
+        registry.register(
+            "delivery_lag_seconds",
+            "Time from accepted to delivered",
+            self.lag.clone(),
+        );
+        registry.register(
+            "queue_commit_seconds",
+            "Time a commit of the queue took, fsync included",
+            self.commit.clone(),
+        );
+        registry.register(
+            "rate_limit_wait_seconds",
+            "Time an admitted call waited for the rate limit",
+            self.rate_limit_wait.clone(),
+        );
+        registry
+    }
+}
+
+fn ended_labels(route: &Arc<str>, ending: Ending) -> EndedLabels {
+    let (outcome, reason) = ending.labels();
+    EndedLabels { route: Arc::clone(route), outcome, reason }
+}
+
+/// From half a millisecond to a minute.
+fn short_times() -> Histogram {
+    Histogram::new([
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        60.0,
+    ])
+}
+
+/// From a millisecond to a day: a lag is an outage long.
+fn long_times() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+        300.0, 1800.0, 3600.0, 21_600.0, 86_400.0,
+    ])
+}
+
+/// From OpenMetrics to the older text format that every parser reads: there the name of a counter
+/// includes `_total`, also where it is described.
+fn classic(open_metrics: &str) -> String {
+    let counters: Vec<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|keyword| {
+            let (name, rest) = line.strip_prefix(keyword)?.split_once(' ')?;
+            counters.contains(&name).then(|| format!("{keyword}{name}_total {rest}"))
+        });
+        text.push_str(described.as_deref().unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn counters_are_named_and_described_as_the_older_format_wants() {
+        let metrics = Metrics::empty();
+        let route: Arc<str> = "a\"b".into();
+        metrics.accepted(&route, 3);
+        metrics.ended(&route, Ending::Dead(DeadReason::Rejected));
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).unwrap();
+        let text = classic(&text);
+        assert!(text.contains("# TYPE tidegate_events_accepted_total counter\n"), "{text}");
+        assert!(text.contains("tidegate_events_accepted_total{route=\"a\\\"b\"} 3\n"), "{text}");
+        let dead = "tidegate_deliveries_total{route=\"a\\\"b\",outcome=\"dead\",reason=\"rejected\"} 1";
+        assert!(text.contains(dead), "{text}");
+        assert!(!text.contains("# EOF"), "{text}");
     }
 }

@@ -1,209 +1,215 @@
 //! CloudEvents on AMQP 0-9-1: structured (JSON event format 1.0.2 in the body) and binary
 //! (attributes in headers).
 //!
-//! Binary attributes are looked for under `cloudEvents:` and `cloudEvents_` (AMQP binding 1.0.2
-//! §3.1.3) and under `ce-`, which many senders carry over from HTTP.
+//! There is no CloudEvents binding for AMQP 0-9-1. The one for AMQP 1.0 (1.0.2, §3) is taken over:
+//! its header prefixes `cloudEvents:` and `cloudEvents_` (§3.1.3.1), `content_type` for
+//! `datacontenttype` (§3.1.1), the body for the data (§3.1.2), `application/cloudevents+json` for
+//! structured mode (§3.2.1). Besides them `ce-`, which many senders carry over from HTTP.
+//!
+//! Strict where guessing would change an event: version, doubles, types. Lenient where it harms
+//! nobody: upper case in names, an optional attribute that is empty (it counts as absent), an
+//! extension that is a fraction (it becomes its text).
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use base64::Engine as _;
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Data, EventError, check_depth,
-    message::{Draft, Message, is_json},
-    plain,
+    Data, EventError,
+    attribute::{extension_value, is_core, is_extension_name, is_json, unix_time, wrong},
+    check_json, json_text,
+    members::Members,
+    message::{Draft, Message},
+    not_json, plain,
 };
 
 const PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 
-/// Whether `name` is an attribute of the core specification, or the data.
-#[must_use]
-pub fn is_core(name: &str) -> bool {
-    matches!(
-        name,
-        "specversion"
-            | "id"
-            | "source"
-            | "type"
-            | "subject"
-            | "time"
-            | "datacontenttype"
-            | "dataschema"
-            | "data"
-            | "data_base64"
-    )
-}
+/// Standard Base64, with its padding or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
-/// Reads the body as one event in the JSON format.
+/// Reads the body as one event in the JSON format. Its data stays the bytes it came as.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn structured(message: &Message) -> Result<Draft, EventError> {
-    check_depth(&message.body)?;
-    let text = std::str::from_utf8(&message.body)
-        .map_err(|error| EventError::NotJson(error.to_string()))?;
-    let members: Members<'_> =
-        serde_json::from_str(text).map_err(|error| EventError::NotJson(error.to_string()))?;
-    let mut attributes = BTreeMap::new();
-    let mut data = Data::Absent;
-    for (name, raw) in members.0 {
+    if let Some(encoding) = message.encoding() {
+        let why = format!(
+            "a CloudEvent in a `{encoding}` body is not read; publish it without content_encoding"
+        );
+        return Err(EventError::Envelope(why));
+    }
+    let text = json_text(&message.body)?;
+    if !text.trim_start().starts_with('{') {
+        check_json(&message.body)?;
+        let why = "a structured CloudEvent is a JSON object; the body is something else";
+        return Err(EventError::Envelope(why.to_owned()));
+    }
+    let Members(members) = serde_json::from_str(text).map_err(not_json)?;
+    let mut event = Reader::default();
+    let mut data = None;
+    for (name, raw) in members {
+        let name = lower_case(name);
         match &*name {
-            "data" | "data_base64" if data != Data::Absent => {
+            "data" | "data_base64" if data.is_some() => {
                 return Err(wrong("data", "is there twice, or beside `data_base64`"));
             }
-            "data" if raw.get() == "null" => {}
-            "data" => data = Data::Json(message.body.slice_ref(raw.get().as_bytes())),
+            "data" => data = Some(Data::Json(message.body.slice_ref(raw.get().as_bytes()))),
             "data_base64" => data = from_base64(raw)?,
-            _ => {
-                let value = serde_json::from_str(raw.get())
-                    .map_err(|error| EventError::NotJson(error.to_string()))?;
-                if attributes.insert(name.into_owned(), value).is_some() {
-                    return Err(EventError::Envelope(
-                        "an attribute is there twice".to_owned(),
-                    ));
-                }
-            }
+            _ => event.put(&name, scalar(&name, raw)?)?,
         }
     }
-    let mut draft = draft(attributes)?;
-    if draft.datacontenttype.is_none() && matches!(data, Data::Json(_)) {
-        draft.datacontenttype = Some("application/json".to_owned());
-    }
-    // Data of another media type comes as a JSON string and means its text (JSON format §3.1).
-    if let (Data::Json(raw), Some(media_type)) = (&data, &draft.datacontenttype)
-        && !is_json(media_type)
+    let mut draft = event.finish()?;
+    draft.data = data.unwrap_or_default();
+    // Data of another media type comes as a JSON string and means its text (JSON format §3.1.1).
+    if let (Data::Json(raw), Some(content_type)) = (&draft.data, &draft.datacontenttype)
+        && !is_json(content_type)
         && let Ok(text) = serde_json::from_slice::<String>(raw)
     {
-        data = Data::Binary(text.into_bytes().into());
+        draft.data = Data::Binary(text.into_bytes().into());
     }
-    draft.data = data;
     Ok(draft)
 }
 
-/// Reads an event whose attributes are headers; `None` when they are not there.
+/// Reads an event whose attributes are headers; `None` when `specversion` is not among them.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn binary(message: &Message) -> Result<Option<Draft>, EventError> {
-    let mut attributes = BTreeMap::new();
-    for (name, value) in &message.headers {
-        let attribute = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
-        if let Some(attribute) = attribute {
-            let attribute = attribute.to_ascii_lowercase();
-            if is_core(&attribute) && attribute.starts_with("data_") {
-                continue;
-            }
-            attributes.insert(attribute, value.clone());
-        }
-    }
-    if !attributes.contains_key("specversion") {
+    let attributes = || {
+        message.headers.iter().filter_map(|(name, value)| {
+            let attribute = PREFIXES.iter().find_map(|prefix| strip_prefix(name, prefix))?;
+            Some((attribute.to_ascii_lowercase(), value))
+        })
+    };
+    if !attributes().any(|(name, _)| name == "specversion") {
         return Ok(None);
     }
-    // The message's own content type is the data's (AMQP binding §3.1.1).
-    if let Some(content_type) = &message.content_type {
-        attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
+    let mut event = Reader::default();
+    for (name, value) in attributes() {
+        let value = match value {
+            // An AMQP timestamp; whole seconds in 0-9-1.
+            Value::Number(number) if name == "time" => {
+                number.as_i64().and_then(unix_time).map_or_else(|| value.clone(), Value::from)
+            }
+            other => other.clone(),
+        };
+        event.put(&name, value)?;
     }
-    let mut draft = draft(attributes)?;
-    let (data, media_type) = plain::data(message)?;
-    draft.data = data;
-    draft.datacontenttype = draft.datacontenttype.or(media_type);
+    let mut draft = event.finish()?;
+    let content_type = message.content_type.clone().or_else(|| draft.datacontenttype.take());
+    plain::fill_data(&mut draft, message, content_type)?;
     Ok(Some(draft))
 }
 
-fn draft(mut attributes: BTreeMap<String, Value>) -> Result<Draft, EventError> {
-    match attributes.remove("specversion") {
-        Some(Value::String(version)) if version == "1.0" => {}
-        Some(_) => {
-            return Err(wrong(
-                "specversion",
-                "is not 1.0, the only version read here",
-            ));
-        }
-        None => return Err(wrong("specversion", "is missing")),
+/// Names in upper case are against the specification, and common; they mean the same.
+fn lower_case(name: Cow<'_, str>) -> Cow<'_, str> {
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => name,
     }
-    let mut text = |name: &str, required: bool| match attributes.remove(name) {
-        None | Some(Value::Null) if !required => Ok(None),
-        None | Some(Value::Null) => Err(wrong(name, "is missing")),
-        Some(Value::String(text)) if text.is_empty() => Err(wrong(name, "is empty")),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(wrong(name, "is not a string")),
-    };
-    let mut draft = Draft {
-        id: text("id", true)?,
-        source: text("source", true)?,
-        kind: text("type", true)?,
-        subject: text("subject", false)?,
-        time: text("time", false)?,
-        datacontenttype: text("datacontenttype", false)?,
-        dataschema: text("dataschema", false)?,
-        ..Draft::default()
-    };
-    for (name, value) in attributes {
-        // Upper case is against the specification, and common; it means the same.
-        let lower = name.to_ascii_lowercase();
-        if lower.is_empty() || !lower.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(wrong(
-                &name,
-                "is no attribute name: lower-case letters and digits",
-            ));
-        }
+}
+
+/// Prefixes are compared without case: HTTP headers, which `ce-` comes from, have none.
+fn strip_prefix<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = name.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// A draft that is filled attribute by attribute.
+#[derive(Default)]
+struct Reader {
+    draft: Draft,
+    version: Option<String>,
+}
+
+impl Reader {
+    /// Takes one attribute; null is the same as none (JSON format §2.2).
+    fn put(&mut self, name: &str, value: Value) -> Result<(), EventError> {
+        let attribute = match name {
+            "specversion" => &mut self.version,
+            "id" => &mut self.draft.id,
+            "source" => &mut self.draft.source,
+            "type" => &mut self.draft.kind,
+            "subject" => &mut self.draft.subject,
+            "time" => &mut self.draft.time,
+            "datacontenttype" => &mut self.draft.datacontenttype,
+            "dataschema" => &mut self.draft.dataschema,
+            _ => return self.put_extension(name, value),
+        };
         match value {
-            Value::Null => {}
-            Value::String(_) | Value::Bool(_) | Value::Number(_) => {
-                draft.extensions.insert(lower, value);
-            }
-            Value::Array(_) | Value::Object(_) => {
-                return Err(wrong(
-                    &name,
-                    "is an array or object; attributes are scalars",
-                ));
-            }
+            Value::Null => return Ok(()),
+            Value::String(_) if attribute.is_some() => return Err(wrong(name, "is there twice")),
+            Value::String(text) => *attribute = Some(text),
+            _ => return Err(wrong(name, "is not a string")),
         }
+        Ok(())
     }
-    Ok(draft)
+
+    fn put_extension(&mut self, name: &str, value: Value) -> Result<(), EventError> {
+        if is_core(name) {
+            return Err(wrong(name, "belongs into the body, not among the attributes"));
+        }
+        if !is_extension_name(name) {
+            return Err(wrong(name, "is no attribute name: letters and digits only"));
+        }
+        let value = extension_value(value)
+            .map_err(|_| wrong(name, "is an array or object; attributes are scalars"))?;
+        let Some(value) = value else { return Ok(()) };
+        if self.draft.extensions.contains_key(name) {
+            return Err(wrong(name, "is there twice"));
+        }
+        self.draft.extensions.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Whether what is required is there is asked later: `event:` may still give it.
+    fn finish(self) -> Result<Draft, EventError> {
+        let Self { mut draft, version } = self;
+        match version.as_deref() {
+            Some("1.0") => {}
+            Some(_) => return Err(wrong("specversion", "is not 1.0, the only one read here")),
+            None => return Err(wrong("specversion", "is missing")),
+        }
+        let optional = [
+            &mut draft.subject,
+            &mut draft.time,
+            &mut draft.datacontenttype,
+            &mut draft.dataschema,
+        ];
+        for attribute in optional {
+            attribute.take_if(|text| text.is_empty());
+        }
+        draft.complete = true;
+        Ok(draft)
+    }
 }
 
-fn from_base64(raw: &RawValue) -> Result<Data, EventError> {
-    let text: String =
+/// An attribute's value. Arrays and objects are not even parsed.
+fn scalar(name: &str, raw: &RawValue) -> Result<Value, EventError> {
+    let text = raw.get();
+    if text.starts_with(['[', '{']) {
+        return Err(wrong(name, "is an array or object; attributes are scalars"));
+    }
+    match serde_json::from_str(text).map_err(not_json)? {
+        // CloudEvents has whole numbers only; of others the text is kept, digit by digit.
+        Value::Number(number) if number.is_f64() && !is_core(name) => Ok(text.into()),
+        value => Ok(value),
+    }
+}
+
+fn from_base64(raw: &RawValue) -> Result<Option<Data>, EventError> {
+    let text: Option<String> =
         serde_json::from_str(raw.get()).map_err(|_| wrong("data_base64", "is not a string"))?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-    bytes
-        .map(|bytes| Data::Binary(bytes.into()))
-        .map_err(|_| wrong("data_base64", "is not Base64"))
-}
-
-fn wrong(name: &str, problem: &'static str) -> EventError {
-    EventError::Attribute {
-        name: name.to_owned(),
-        problem,
-    }
-}
-
-/// The members of an object in their order, doubles included, values unparsed.
-struct Members<'a>(Vec<(std::borrow::Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a CloudEvents JSON object")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    members.push((name.into(), map.next_value()?));
-                }
-                Ok(Members(members))
-            }
-        }
-        from.deserialize_map(Visitor)
-    }
+    let Some(text) = text else { return Ok(None) };
+    let bytes = BASE64.decode(text).map_err(|_| wrong("data_base64", "is not Base64"))?;
+    Ok(Some(Data::Binary(bytes.into())))
 }

@@ -1,14 +1,28 @@
 //! From a message as it lies on a RabbitMQ queue to an event: which envelope it is in, and what
 //! the route's `event:` makes of it.
 //!
-//! The order of looking: structured CloudEvents, binary CloudEvents, metadata-data, plain. Where
-//! both an envelope and `event:` name an attribute, `event:` wins, field by field.
+//! ```text
+//! content_type application/cloudevents+json ─► structured CloudEvents
+//! a header `specversion` with a known prefix ─► binary CloudEvents
+//! {"metadata": {…}, "data": …}               ─► metadata-data
+//! anything else                              ─► plain
+//! ```
+//!
+//! Where both an envelope and `event:` name an attribute, `event:` wins, field by field. Where
+//! neither does, the message's own properties do, except that a CloudEvent says all of it itself.
+//! Nothing here panics, recurses or grows beyond a small multiple of the body.
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Data, Event, EventError, check_json, cloudevents, metadata_data, plain};
+use super::{
+    Data, Event, EventError,
+    attribute::{is_json, is_traceparent, media_type, rfc3339, unix_time, wrong},
+    check_json, cloudevents, metadata_data, plain,
+};
 use crate::{
     Arrival, Invalid, Timestamp,
     expression::{Input, Place, Template, Variables},
@@ -18,6 +32,9 @@ use crate::{
 /// So much of a message that is no event is kept.
 pub const RAW_MAX: usize = 64 << 10;
 
+/// So much of each of its texts is shown, in characters.
+const ABOUT_MAX: usize = 255;
+
 /// A message, free of any client library's types.
 #[derive(Debug, Clone, Default)]
 pub struct Message {
@@ -25,9 +42,9 @@ pub struct Message {
     pub body: Bytes,
     /// `content_type`.
     pub content_type: Option<String>,
-    /// `content_encoding`; anything but none and `identity` is left as it is.
+    /// `content_encoding`; with anything but none and `identity` the body is never looked into.
     pub content_encoding: Option<String>,
-    /// The header table as JSON.
+    /// The header table as JSON: timestamps as Unix seconds, at most a few levels deep.
     pub headers: Map<String, Value>,
     /// The other properties: `message_id`, `type`, `app_id`, `timestamp` (Unix seconds), …
     pub properties: Map<String, Value>,
@@ -37,7 +54,7 @@ pub struct Message {
     pub exchange: String,
 }
 
-/// What an envelope says of an event; what it does not say has a default.
+/// What an envelope says of an event.
 #[derive(Debug, Default)]
 pub struct Draft {
     /// Its own id.
@@ -55,61 +72,11 @@ pub struct Draft {
     /// Schema of its data.
     pub dataschema: Option<String>,
     /// Further attributes.
-    pub extensions: std::collections::BTreeMap<String, Value>,
+    pub extensions: BTreeMap<String, Value>,
     /// The data.
     pub data: Data,
-}
-
-impl Message {
-    /// Whether the body may be JSON: it says so, or says nothing; and it is not compressed.
-    #[must_use]
-    pub fn may_be_json(&self) -> bool {
-        let encoded = self.content_encoding.as_deref().unwrap_or("");
-        let plain = encoded.is_empty() || encoded.eq_ignore_ascii_case("identity");
-        plain && self.content_type.as_deref().is_none_or(is_json)
-    }
-
-    /// The media type without parameters, lower case.
-    #[must_use]
-    pub fn media_type(&self) -> Option<String> {
-        self.content_type.as_deref().map(media_type)
-    }
-
-    /// A text property.
-    #[must_use]
-    pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties
-            .get(name)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-    }
-
-    /// What `event:` works on: `{body, headers, properties, routing_key, exchange}`.
-    ///
-    /// # Errors
-    /// When the body nests too deep.
-    fn input(&self) -> Result<Input, EventError> {
-        let mut json = Vec::with_capacity(self.body.len() + 512);
-        json.extend_from_slice(b"{\"body\":");
-        match check_json(&self.body) {
-            Ok(()) if self.may_be_json() => json.extend_from_slice(&self.body),
-            Err(EventError::TooDeep) if self.may_be_json() => return Err(EventError::TooDeep),
-            _ => {
-                let text = std::str::from_utf8(&self.body).ok().map(Value::from);
-                json.extend_from_slice(text.unwrap_or(Value::Null).to_string().as_bytes());
-            }
-        }
-        let rest = serde_json::json!({
-            "headers": self.headers,
-            "properties": self.properties,
-            "routing_key": self.routing_key,
-            "exchange": self.exchange,
-        });
-        let rest = rest.to_string();
-        json.push(b',');
-        json.extend_from_slice(&rest.as_bytes()[1..]);
-        Ok(Input::json(json.into())?)
-    }
+    /// The envelope is a CloudEvent: nothing it leaves out has a default.
+    pub complete: bool,
 }
 
 /// Reads `message` as it arrived for `route` at `now`. Never fails: what is no event is
@@ -117,10 +84,7 @@ impl Message {
 #[must_use]
 pub fn read(message: &Message, route: &str, mapping: &EventMapping, now: Timestamp) -> Arrival {
     match draft(message).and_then(|draft| finish(draft, message, route, mapping, now)) {
-        Ok((event, own_id)) => Arrival {
-            event: Ok(event),
-            own_id,
-        },
+        Ok((event, own_id)) => Arrival { event: Ok(event), own_id },
         Err(error) => invalid(message, error.to_string()),
     }
 }
@@ -128,41 +92,37 @@ pub fn read(message: &Message, route: &str, mapping: &EventMapping, now: Timesta
 /// A message that is kept as dead, with `why`.
 #[must_use]
 pub fn invalid(message: &Message, why: String) -> Arrival {
-    let mut about = Map::new();
-    about.insert("routing_key".to_owned(), message.routing_key.clone().into());
-    about.insert("exchange".to_owned(), message.exchange.clone().into());
-    about.insert(
-        "content_type".to_owned(),
-        message.content_type.clone().into(),
-    );
-    about.insert(
-        "message_id".to_owned(),
-        message.property("message_id").into(),
-    );
+    let content_encoding = message.content_encoding.as_deref();
+    let texts = [
+        ("exchange", Some(&*message.exchange)),
+        ("routing_key", Some(&*message.routing_key)),
+        ("content_type", message.content_type.as_deref()),
+        ("content_encoding", content_encoding),
+        ("message_id", message.property("message_id")),
+    ];
+    let texts = texts.into_iter().filter_map(|(name, text)| {
+        Some((name.to_owned(), text?.chars().take(ABOUT_MAX).collect::<String>().into()))
+    });
+    let mut about: Map<String, Value> = texts.collect();
     about.insert("size".to_owned(), message.body.len().into());
     // A copy, or these 64 KiB would keep the whole message in memory.
     let raw = Bytes::copy_from_slice(&message.body[..message.body.len().min(RAW_MAX)]);
-    Arrival {
-        event: Err(Invalid { why, raw, about }),
-        own_id: false,
-    }
+    Arrival { event: Err(Invalid { why, raw, about }), own_id: false }
 }
 
 fn draft(message: &Message) -> Result<Draft, EventError> {
-    match message.media_type().as_deref() {
-        Some("application/cloudevents+json") => return cloudevents::structured(message),
-        Some("application/cloudevents-batch+json") => {
-            let why = "a CloudEvents batch; RabbitMQ messages carry one event each";
-            return Err(EventError::Envelope(why.to_owned()));
-        }
-        _ => {}
+    let media_type = message.content_type.as_deref().map_or("", media_type);
+    if media_type.eq_ignore_ascii_case("application/cloudevents+json") {
+        return cloudevents::structured(message);
+    }
+    if media_type.eq_ignore_ascii_case("application/cloudevents-batch+json") {
+        let why = "a CloudEvents batch; publish its events as messages of their own";
+        return Err(EventError::Envelope(why.to_owned()));
     }
     if let Some(draft) = cloudevents::binary(message)? {
         return Ok(draft);
     }
-    if message.may_be_json()
-        && let Some(draft) = metadata_data::read(message)?
-    {
+    if let Some(draft) = metadata_data::read(message)? {
         return Ok(draft);
     }
     plain::read(message)
@@ -179,33 +139,49 @@ fn finish(
     if !mapping.is_empty() {
         map(&mut draft, message, route, mapping)?;
     }
+    if !draft.complete {
+        fill_in(&mut draft, message, route, now);
+    }
+    let missing = "is missing: the envelope lacks it, and `event:` does not set it";
+    let keyless = "is missing: the message has no routing key; set `event.type`";
+    let traceparent = traceparent(&draft, message);
     let own_id = draft.id.is_some();
-    let kind = draft.kind.ok_or(EventError::Attribute {
-        name: "type".to_owned(),
-        problem: "is missing: the message has no routing key either; set `event.type`",
-    })?;
-    let extensions = draft.extensions;
-    let carried = message
-        .headers
-        .get("traceparent")
-        .or_else(|| extensions.get("traceparent"));
-    let traceparent = carried
-        .and_then(Value::as_str)
-        .filter(|text| is_traceparent(text));
+    let id = match draft.id {
+        None if !draft.complete => uuid::Uuid::new_v4().to_string(),
+        id => id.ok_or_else(|| wrong("id", missing))?,
+    };
     let event = Event {
-        id: draft.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-        source: draft.source.unwrap_or_else(|| format!("/{route}")),
-        kind,
+        id,
+        source: draft.source.ok_or_else(|| wrong("source", missing))?,
+        kind: draft
+            .kind
+            .ok_or_else(|| wrong("type", if draft.complete { missing } else { keyless }))?,
         subject: draft.subject,
-        time: Some(draft.time.unwrap_or_else(|| arrival_time(message, now))),
+        time: draft.time,
         datacontenttype: draft.datacontenttype,
         dataschema: draft.dataschema,
-        traceparent: traceparent.map(str::to_owned),
-        extensions,
+        extensions: draft.extensions,
+        traceparent,
         data: draft.data,
     };
-    check(&event)?;
+    event.check()?;
     Ok((event, own_id))
+}
+
+/// The defaults of an envelope that is not a CloudEvent; all but the id of one that has none.
+fn fill_in(draft: &mut Draft, message: &Message, route: &str, now: Timestamp) {
+    if draft.id.is_none() {
+        draft.id = message.property("message_id").map(str::to_owned);
+    }
+    if draft.kind.is_none() && !message.routing_key.is_empty() {
+        draft.kind = Some(message.routing_key.clone());
+    }
+    draft.source.get_or_insert_with(|| format!("/{route}"));
+    draft.time.get_or_insert_with(|| {
+        let timestamp = message.properties.get("timestamp").and_then(Value::as_i64);
+        let timestamp = timestamp.filter(|timestamp| *timestamp > 0);
+        timestamp.and_then(unix_time).unwrap_or_else(|| rfc3339(now))
+    });
 }
 
 fn map(
@@ -215,14 +191,8 @@ fn map(
     mapping: &EventMapping,
 ) -> Result<(), EventError> {
     let input = message.input()?;
-    let variables = Variables {
-        route: route.into(),
-        ..Variables::default()
-    };
-    let field = |template: &Option<Template>, place| match template {
-        None => Ok(None),
-        Some(template) => template.render(&input, &variables, place),
-    };
+    let variables = Variables { route: route.into(), ..Variables::default() };
+    let field = |template: &Template, place| template.render(&input, &variables, place);
     let fields = [
         (&mapping.id, &mut draft.id, Place::Field),
         (&mapping.source, &mut draft.source, Place::Field),
@@ -231,119 +201,104 @@ fn map(
         (&mapping.time, &mut draft.time, Place::OptionalField),
     ];
     for (template, attribute, place) in fields {
-        if let Some(text) = field(template, place)? {
+        if let Some(template) = template
+            && let Some(text) = field(template, place)?
+        {
             *attribute = Some(text);
         }
     }
     for (name, template) in &mapping.extensions {
-        if let Some(text) = template.render(&input, &variables, Place::OptionalField)? {
+        if let Some(text) = field(template, Place::OptionalField)? {
             draft.extensions.insert(name.clone(), text.into());
         }
     }
     if let Some(expression) = &mapping.data {
-        draft.data = Data::Json(expression.run(&input, &variables)?.to_json());
-        draft.datacontenttype = Some("application/json".to_owned());
+        let data = expression.run(&input, &variables)?.to_json();
+        // An expression may nest deeper than its input.
+        check_json(&data)?;
+        draft.data = Data::Json(data);
+        if !draft.datacontenttype.as_deref().is_some_and(is_json) {
+            draft.datacontenttype = Some("application/json".to_owned());
+        }
     }
     Ok(())
 }
 
-/// The message's own timestamp (AMQP: whole seconds), else now.
-fn arrival_time(message: &Message, now: Timestamp) -> String {
-    let seconds = message.properties.get("timestamp").and_then(Value::as_i64);
-    let seconds = seconds.filter(|seconds| *seconds > 0);
-    let time = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
-    time.and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| rfc3339(now))
+/// The trace the message travelled in: its header, else the distributed tracing extension. What
+/// has not the right shape is no trace.
+fn traceparent(draft: &Draft, message: &Message) -> Option<String> {
+    let header = message.headers.get("traceparent");
+    let carried = [header, draft.extensions.get("traceparent")];
+    let texts = carried.into_iter().flatten().filter_map(Value::as_str);
+    texts.map(str::to_owned).find(|text| is_traceparent(text))
 }
 
-/// `timestamp` as RFC 3339 in UTC, with milliseconds.
-#[must_use]
-pub fn rfc3339(timestamp: Timestamp) -> String {
-    let nanos = i128::from(timestamp.0) * 1_000_000;
-    let time =
-        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(&Rfc3339).unwrap_or_default()
-}
+impl Message {
+    /// Whether the body may be JSON: it says so, or says nothing; and it is not compressed.
+    #[must_use]
+    pub fn may_be_json(&self) -> bool {
+        self.encoding().is_none() && self.content_type.as_deref().is_none_or(is_json)
+    }
 
-fn check(event: &Event) -> Result<(), EventError> {
-    let wrong = |name: &str, problem| EventError::Attribute {
-        name: name.to_owned(),
-        problem,
-    };
-    let texts = [
-        ("id", Some(&event.id)),
-        ("source", Some(&event.source)),
-        ("type", Some(&event.kind)),
-        ("subject", event.subject.as_ref()),
-        ("time", event.time.as_ref()),
-        ("datacontenttype", event.datacontenttype.as_ref()),
-        ("dataschema", event.dataschema.as_ref()),
-    ];
-    for (name, text) in texts {
-        let Some(text) = text else { continue };
-        if text.is_empty() {
-            return Err(wrong(name, "is empty"));
-        }
-        if text.chars().any(char::is_control) {
-            return Err(wrong(name, "has control characters"));
+    /// The content encoding, if it is any.
+    #[must_use]
+    pub fn encoding(&self) -> Option<&str> {
+        let encoding = self.content_encoding.as_deref()?.trim();
+        let none = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+        (!none).then_some(encoding)
+    }
+
+    /// A text property.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// What `event:` works on: `{body, headers, properties, routing_key, exchange}`.
+    ///
+    /// `body` is the JSON that it is, byte for byte; else its text; else null, and `body_base64`
+    /// is there as well.
+    fn input(&self) -> Result<Input, EventError> {
+        let mut json = Vec::with_capacity(self.body.len() + 1024);
+        json.extend_from_slice(b"{\"body\":");
+        self.write_body(&mut json);
+        let rest = serde_json::json!({
+            "headers": self.headers,
+            "properties": self.properties,
+            "routing_key": self.routing_key,
+            "exchange": self.exchange,
+        });
+        json.push(b',');
+        json.extend_from_slice(&rest.to_string().as_bytes()[1..]);
+        Ok(Input::json(json.into())?)
+    }
+
+    fn write_body(&self, json: &mut Vec<u8>) {
+        if self.body.is_empty() {
+            json.extend_from_slice(b"null");
+        } else if self.may_be_json() && check_json(&self.body).is_ok() {
+            json.extend_from_slice(&self.body);
+        } else if let (None, Ok(text)) = (self.encoding(), std::str::from_utf8(&self.body)) {
+            json.extend_from_slice(Value::from(text).to_string().as_bytes());
+        } else {
+            json.extend_from_slice(b"null,\"body_base64\":\"");
+            let text = base64::engine::general_purpose::STANDARD.encode(&self.body);
+            json.extend_from_slice(text.as_bytes());
+            json.push(b'"');
         }
     }
-    let time = event.time.as_deref().unwrap_or("1970-01-01T00:00:00Z");
-    if OffsetDateTime::parse(time, &Rfc3339).is_err() {
-        return Err(wrong("time", "is not RFC 3339, as in 2026-01-31T12:00:00Z"));
-    }
-    Ok(())
-}
-
-/// W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
-#[must_use]
-pub fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, length: usize| {
-        part.len() == length
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    matches!(parts[..], [version, trace, span, flags]
-        if hex(version, 2) && version != "ff" && hex(trace, 32) && !zero(trace)
-            && hex(span, 16) && !zero(span) && hex(flags, 2))
-}
-
-/// Whether a content type is JSON: `application/json`, `text/json` or any `+json`.
-#[must_use]
-pub fn is_json(content_type: &str) -> bool {
-    let media_type = media_type(content_type);
-    matches!(&*media_type, "application/json" | "text/json") || media_type.ends_with("+json")
-}
-
-fn media_type(content_type: &str) -> String {
-    content_type
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase()
 }
 
 impl EventMapping {
     /// Whether it maps nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self {
-            id,
-            source,
-            kind,
-            subject,
-            time,
-            extensions,
-            data,
-        } = self;
-        [id, source, kind, subject, time]
-            .iter()
-            .all(|template| template.is_none())
+        let Self { id, source, kind, subject, time, extensions, data } = self;
+        [id, source, kind, subject, time].iter().all(|template| template.is_none())
             && extensions.is_empty()
             && data.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;

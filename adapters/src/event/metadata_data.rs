@@ -2,134 +2,145 @@
 //!
 //! ```json
 //! {"metadata": {"eventId": "42", "eventType": "order.confirmed", "eventVersion": "v1",
-//!               "occurredAt": "2026-01-31T12:00:00Z", "source": "/orders"},
+//!               "eventTime": "2026-01-31T12:00:00Z", "source": "/orders", "correlationId": "7"},
 //!  "data": {"orderId": "…"}}
 //! ```
 //!
-//! The type keeps its version: `order.confirmed` with version `v1` or `1` becomes
-//! `order.confirmed.v1`, unless it already ends so. What else the metadata holds and could be a
-//! CloudEvents extension becomes one.
+//! An object is taken for this envelope only when nothing would get lost by it: it has these two
+//! members and no others, each once, and the metadata names the event's id or type. Any other
+//! object is a plain message.
+//!
+//! The type stays what it is; its version goes into the extension `version`. What else the
+//! metadata holds becomes an extension where CloudEvents allows it: scalars, under their names in
+//! lower case without `_` and `-` (`correlationId` is `correlationid`). Nested metadata is left to
+//! `event:`, which sees the whole body.
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Data, EventError, check_depth,
+    Data, EventError,
+    attribute::{extension_value, is_extension_name, unix_time, wrong},
+    json_text,
     message::{Draft, Message},
 };
 
-/// The envelope, its data as the bytes that came.
-#[derive(serde::Deserialize)]
+/// The most metadata, in bytes; as a tree in memory it takes many times that.
+const METADATA_MAX: usize = 64 << 10;
+
+const ID: &[&str] = &["eventId", "event_id", "id", "messageId", "message_id"];
+const TYPE: &[&str] = &["eventType", "event_type", "type", "eventName", "event_name"];
+const VERSION: &[&str] = &["eventVersion", "event_version", "version"];
+const TIME: &[&str] = &[
+    "eventTime",
+    "event_time",
+    "time",
+    "occurredAt",
+    "occurred_at",
+    "timestamp",
+    "publishedAt",
+    "published_at",
+    "createdAt",
+    "created_at",
+];
+const SOURCE: &[&str] = &["eventSource", "event_source", "source"];
+const SUBJECT: &[&str] = &["eventSubject", "event_subject", "subject"];
+
+/// The envelope, both parts as they came.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Envelope<'a> {
     #[serde(borrow)]
     metadata: &'a RawValue,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "there")]
     data: Option<&'a RawValue>,
+}
+
+/// A `null` is data like any other; serde would take it for none.
+fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 /// Reads it; `None` when the body is no such envelope.
 ///
 /// # Errors
-/// When it nests too deep, or its metadata is of the wrong shape.
+/// When it nests too deep, or its metadata is too large or of the wrong shape.
 pub fn read(message: &Message) -> Result<Option<Draft>, EventError> {
-    check_depth(&message.body)?;
-    if !message.body.trim_ascii_start().starts_with(b"{") {
+    if !message.may_be_json() || !message.body.trim_ascii_start().starts_with(b"{") {
         return Ok(None);
     }
-    let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&message.body) else {
+    let text = match json_text(&message.body) {
+        Ok(text) => text,
+        Err(EventError::TooDeep) => return Err(EventError::TooDeep),
+        Err(_) => return Ok(None),
+    };
+    // A foreign member ends this at once: a plain message costs no second pass.
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
         return Ok(None);
     };
-    let Ok(mut metadata) = serde_json::from_str::<BTreeMap<String, Value>>(envelope.metadata.get())
-    else {
+    let metadata = envelope.metadata.get();
+    if metadata.len() > METADATA_MAX && metadata.starts_with('{') {
+        return Err(wrong("metadata", "is larger than 64 KiB"));
+    }
+    let Ok(mut metadata) = serde_json::from_str::<BTreeMap<String, Value>>(metadata) else {
         return Ok(None);
     };
-    let mut take = |names: &[&str]| names.iter().find_map(|name| metadata.remove(*name));
-    let id = text(
-        "id",
-        take(&["eventId", "event_id", "id", "messageId", "message_id"]),
-    )?;
-    let kind = text(
-        "type",
-        take(&["eventType", "event_type", "type", "eventName", "event_name"]),
-    )?;
-    let version = text(
-        "version",
-        take(&["eventVersion", "event_version", "version"]),
-    )?;
-    let time_names = [
-        "eventTime",
-        "event_time",
-        "occurredAt",
-        "occurred_at",
-        "time",
-        "timestamp",
-        "publishedAt",
-        "published_at",
-    ];
-    let time = text("time", take(&time_names))?;
-    let source = text("source", take(&["eventSource", "event_source", "source"]))?;
-    let subject = text("subject", take(&["subject"]))?;
-    // Without either it is an object that happens to have a member called metadata.
+    let mut take = |names: &[&str]| {
+        let found = names.iter().find_map(|name| metadata.remove(*name).filter(is_there));
+        text_of(names[0], found)
+    };
+    let (id, kind) = (take(ID)?, take(TYPE)?);
     if id.is_none() && kind.is_none() {
         return Ok(None);
     }
-    let data = envelope.data.map_or(Data::Absent, |raw| {
-        Data::Json(message.body.slice_ref(raw.get().as_bytes()))
-    });
+    let version = take(VERSION)?;
+    let (source, subject) = (take(SOURCE)?, take(SUBJECT)?);
+    let time = TIME.iter().find_map(|name| metadata.remove(*name).filter(is_there));
+    let time = match time {
+        Some(Value::Number(number)) => number.as_i64().and_then(unix_time).map(Value::from),
+        other => other,
+    };
+    let mut extensions = extensions(metadata);
+    if let Some(version) = version {
+        extensions.insert("version".to_owned(), version.into());
+    }
+    let data = envelope.data.map(|raw| message.body.slice_ref(raw.get().as_bytes()));
     Ok(Some(Draft {
         id,
         source,
-        kind: kind
-            .map(|kind| versioned(kind, version.as_deref()))
-            .or_else(|| Some(message.routing_key.clone()).filter(|key| !key.is_empty())),
+        kind,
         subject,
-        time,
-        datacontenttype: Some("application/json".to_owned()),
-        dataschema: None,
-        extensions: extensions(metadata),
-        data,
+        time: text_of("time", time)?,
+        extensions,
+        data: data.map_or(Data::Absent, Data::Json),
+        ..Draft::default()
     }))
 }
 
-fn versioned(kind: String, version: Option<&str>) -> String {
-    let Some(version) = version.filter(|version| !version.is_empty()) else {
-        return kind;
-    };
-    let suffix = match version.starts_with(|first: char| first.is_ascii_digit()) {
-        true => format!(".v{version}"),
-        false => format!(".{version}"),
-    };
-    match kind.ends_with(&suffix) {
-        true => kind,
-        false => kind + &suffix,
-    }
+/// Null and the empty text are how some senders write "none".
+fn is_there(value: &Value) -> bool {
+    !value.is_null() && value.as_str() != Some("")
 }
 
 /// A text; numbers count as their text.
-fn text(name: &str, value: Option<Value>) -> Result<Option<String>, EventError> {
+fn text_of(name: &str, value: Option<Value>) -> Result<Option<String>, EventError> {
     match value {
-        None | Some(Value::Null) => Ok(None),
+        None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(_) => Err(EventError::Attribute {
-            name: format!("metadata.{name}"),
-            problem: "is neither a string nor a number",
-        }),
+        Some(_) => Err(wrong(&format!("metadata.{name}"), "is neither a string nor a number")),
     }
 }
 
-/// Scalars under names that CloudEvents allows (§3.1: lower-case letters and digits).
+/// What CloudEvents allows: scalars, of one line, under names that are letters and digits.
 fn extensions(metadata: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     let allowed = metadata.into_iter().filter_map(|(name, value)| {
-        let name: String = name.to_ascii_lowercase().replace(['_', '-'], "");
-        let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let free = named && !super::cloudevents::is_core(&name);
-        let scalar = matches!(value, Value::String(_) | Value::Bool(_))
-            || value
-                .as_i64()
-                .is_some_and(|number| i32::try_from(number).is_ok());
-        (free && scalar).then_some((name, value))
+        let name = name.to_ascii_lowercase().replace(['_', '-'], "");
+        let value = extension_value(value).ok().flatten()?;
+        let line = value.as_str().is_none_or(|text| !text.chars().any(char::is_control));
+        (line && is_extension_name(&name)).then_some((name, value))
     });
     allowed.collect()
 }

@@ -1,47 +1,58 @@
 //! A message in no envelope at all: its routing key is the type, its body the data.
 
 use super::{
-    Data, EventError, check_json,
+    Data, EventError,
+    attribute::is_json,
+    check_json,
     message::{Draft, Message},
 };
+
+/// The extension that names the encoding of data that came compressed.
+const CONTENT_ENCODING: &str = "contentencoding";
 
 /// Reads it.
 ///
 /// # Errors
 /// When it says it is JSON and is not, or nests too deep.
 pub fn read(message: &Message) -> Result<Draft, EventError> {
-    let kind = Some(message.routing_key.clone()).filter(|key| !key.is_empty());
-    let (data, datacontenttype) = data(message)?;
-    Ok(Draft {
-        id: message.property("message_id").map(str::to_owned),
-        kind,
-        datacontenttype,
-        data,
-        ..Draft::default()
-    })
+    let mut draft = Draft::default();
+    fill_data(&mut draft, message, message.content_type.clone())?;
+    Ok(draft)
 }
 
 /// The body as data: JSON keeps its bytes; anything else is binary under its own media type.
 ///
+/// A body with a `content_encoding` is never decompressed and never parsed (a bomb of 16 MiB holds
+/// gigabytes): it is binary data, and the extension `contentencoding` names the encoding.
+///
 /// # Errors
-/// When it says it is JSON and is not, or nests too deep.
-pub(super) fn data(message: &Message) -> Result<(Data, Option<String>), EventError> {
-    let content_type = message.content_type.clone();
-    if message.body.is_empty() {
-        return Ok((Data::Absent, content_type));
+/// When it says it is JSON and is not, or looks like JSON and nests too deep.
+pub(super) fn fill_data(
+    draft: &mut Draft,
+    message: &Message,
+    content_type: Option<String>,
+) -> Result<(), EventError> {
+    if let Some(encoding) = message.encoding() {
+        let extension = draft.extensions.entry(CONTENT_ENCODING.to_owned());
+        extension.or_insert_with(|| encoding.into());
     }
-    if message.may_be_json() {
+    let claimed = content_type.as_deref().map(is_json);
+    draft.datacontenttype = content_type;
+    if message.body.is_empty() {
+        return Ok(());
+    }
+    if message.encoding().is_none() && claimed != Some(false) {
         match check_json(&message.body) {
             Ok(()) => {
-                let media_type = content_type.or_else(|| Some("application/json".to_owned()));
-                return Ok((Data::Json(message.body.clone()), media_type));
+                draft.data = Data::Json(message.body.clone());
+                return Ok(());
             }
-            // It never claimed to be JSON; but what looks like an attack on parsers is one.
-            Err(error @ EventError::TooDeep) => return Err(error),
-            Err(error) if content_type.is_some() => return Err(error),
-            Err(_) => {}
+            // It need not be JSON; but what looks like an attack on parsers is one.
+            Err(EventError::NotJson(_)) if claimed.is_none() => {}
+            Err(error) => return Err(error),
         }
     }
-    let media_type = content_type.or_else(|| Some("application/octet-stream".to_owned()));
-    Ok((Data::Binary(message.body.clone()), media_type))
+    draft.data = Data::Binary(message.body.clone());
+    draft.datacontenttype.get_or_insert_with(|| "application/octet-stream".to_owned());
+    Ok(())
 }

@@ -148,6 +148,7 @@ fn rebuild(value: &Value, file: Option<&Node>, path: &str, around: &Place) -> No
             let kind = Kind::Scalar(Scalar {
                 text,
                 plain: false,
+                literal: false,
                 secret: false,
                 parts: Vec::new(),
                 origin: None,

@@ -26,8 +26,9 @@ use super::{
 /// What is wrong with it.
 pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Result<Value, Wrong> {
     let text = scalar.text.as_str();
-    if text.is_empty() && !matches!(kind, Kind::AnyText) {
-        return Err(empty(kind, null).into());
+    let is_secret = matches!(kind, Kind::Secret | Kind::HeaderSecret | Kind::WebhookSecret);
+    if (text.is_empty() && !matches!(kind, Kind::AnyText)) || (null && is_secret) {
+        return Err(empty(is_secret, null).into());
     }
     // Never quoted: secrets, URLs (they may hold credentials) and what `${file:}` brought.
     let shown = if scalar.secret { "the value" } else { text };
@@ -97,13 +98,12 @@ pub(crate) fn is_off(text: &str) -> bool {
     matches!(text, "off" | "false")
 }
 
-fn empty(kind: Kind, null: bool) -> String {
-    let what = match kind {
-        Kind::Secret | Kind::HeaderSecret | Kind::WebhookSecret => "a secret must not be empty",
-        _ if null => "has no value; write one, or leave the key out",
-        _ => "must not be empty",
-    };
-    what.to_owned()
+fn empty(is_secret: bool, null: bool) -> &'static str {
+    match (is_secret, null) {
+        (true, _) => "a secret must not be empty",
+        (false, true) => "has no value; write one, or leave the key out",
+        (false, false) => "must not be empty",
+    }
 }
 
 fn secret(text: &str, mask: &Mask) -> Value {

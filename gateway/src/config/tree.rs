@@ -51,6 +51,8 @@ pub(crate) struct Scalar {
     pub(crate) text: String,
     /// Neither quoted nor a block: YAML's own meanings of characters apply.
     pub(crate) plain: bool,
+    /// A literal block (`|`): its lines are the text's lines, indented.
+    pub(crate) literal: bool,
     /// Whether its text is a secret, for it came from a file.
     pub(crate) secret: bool,
     /// What interpolation made of it, in order; empty when there was none.
@@ -143,43 +145,42 @@ impl Scalar {
             return None;
         }
         let before = self.text.get(..offset)?;
-        let text = &origin.source.text;
-        let at = if before.contains('\n') || text[origin.start..].starts_with(['|', '>']) {
-            // A block: find its line by number and its indentation by what the line holds.
+        let text = origin.source.text.get(origin.start..)?;
+        let at = if self.literal {
+            // Its line by number, its indentation by what the line holds.
             let (row, line) = before.split('\n').enumerate().last()?;
             let whole = self.text.split('\n').nth(row)?;
-            let header = text[origin.start..].find('\n')? + 1;
-            let mut at = origin.start + header;
+            let mut at = 0;
             for _ in 0..row {
-                at += text[at..].find('\n')? + 1;
+                at += text.get(at..)?.find('\n')? + 1;
             }
-            let written = text[at..].lines().next()?;
+            let written = text.get(at..)?.lines().next()?;
             at + written.strip_suffix(whole)?.len() + line.len()
         } else {
             let quote = usize::from(!self.plain);
-            let at = origin.start + quote;
-            text[at..].starts_with(before).then_some(at + before.len())?
+            text.get(quote..)?.starts_with(before).then_some(quote + before.len())?
         };
-        Some(place_at(&origin.source, at))
+        place_at(&origin.source, origin.start + at)
     }
 
     /// Whether a comment follows it on its line: part of it may have been meant.
     pub(crate) fn comment_follows(&self) -> bool {
         self.plain
             && self.origin.as_ref().is_some_and(|origin| {
-                let rest = origin.source.text[origin.end..].lines().next().unwrap_or_default();
+                let rest = origin.source.text.get(origin.end..).unwrap_or_default();
+                let rest = rest.lines().next().unwrap_or_default();
                 // Where nothing was written, the parser points at the `:` before it.
                 rest.trim_start_matches([':', '-', ' ', '\t']).starts_with('#')
             })
     }
 }
 
-fn place_at(source: &Source, at: usize) -> Place {
-    let before = &source.text[..at];
+fn place_at(source: &Source, at: usize) -> Option<Place> {
+    let before = source.text.get(..at)?;
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Place::File {
+    Some(Place::File {
         file: Arc::clone(&source.file),
         line: before.matches('\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
-    }
+    })
 }

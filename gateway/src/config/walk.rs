@@ -203,6 +203,10 @@ impl<'w> Walk<'w> {
             if let Err(message) = names::check(rule, &entry.key) {
                 self.problems.push(Problem::new(&entry.place, &*below, message));
             }
+            if entry.key.contains("${") {
+                let message = "`${…}` is put into values only, not into keys";
+                self.problems.push(Problem::new(&entry.place, &*below, message));
+            }
             // Header names know no case: two spellings of one are one header set twice.
             if rule == NameRule::Header {
                 let folded = entry.key.to_ascii_lowercase();

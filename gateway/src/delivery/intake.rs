@@ -132,7 +132,7 @@ fn dead_reason(append: &Append) -> DeadReason {
     }
 }
 
-fn count(metrics: &Metrics, route: &str, accepted: &[Accepted], reasons: &[DeadReason]) {
+fn count(metrics: &Metrics, route: &Arc<str>, accepted: &[Accepted], reasons: &[DeadReason]) {
     let (mut taken, mut repeats) = (0, 0);
     for (accepted, reason) in accepted.iter().zip(reasons) {
         match accepted {

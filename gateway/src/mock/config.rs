@@ -142,10 +142,18 @@ impl OutageConfig {
 /// # Errors
 /// One sentence with file, line and column.
 pub fn load(path: &Path) -> Result<MockConfig, String> {
-    let shown = path.display();
+    let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    parse(&shown, &text)
+}
+
+/// Reads `text`, which came from `shown`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(shown: &str, text: &str) -> Result<MockConfig, String> {
     let config: MockConfig =
-        serde_saphyr::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+        serde_saphyr::from_str(text).map_err(|error| format!("{shown}: {error}"))?;
     for (name, api) in &config.apis {
         api.check().map_err(|wrong| format!("{shown}: apis.{name}: {wrong}"))?;
     }

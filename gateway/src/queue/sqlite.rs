@@ -24,7 +24,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -88,7 +88,7 @@ struct Shared {
     room: Notify,
     failure: watch::Sender<Option<String>>,
     is_closed: AtomicBool,
-    pruned: AtomicU64,
+    pruned: Mutex<std::collections::BTreeMap<Arc<str>, u64>>,
     options: Options,
 }
 
@@ -194,7 +194,7 @@ impl Shared {
             room: Notify::new(),
             failure: watch::channel(None).0,
             is_closed: AtomicBool::new(false),
-            pruned: AtomicU64::new(0),
+            pruned: Mutex::default(),
             options,
         }
     }
@@ -221,8 +221,8 @@ impl Shared {
         }
     }
 
-    fn pruned(&self, _route: &str, count: u64) {
-        self.pruned.fetch_add(count, Ordering::Relaxed);
+    fn pruned(&self, route: &Arc<str>, count: u64) {
+        *self.pruned.lock().entry(Arc::clone(route)).or_default() += count;
     }
 
     fn publish(&self, ledger: &Ledger, caps: Caps, disk_full: bool) {
@@ -238,7 +238,6 @@ impl Shared {
             bytes_max: caps.size,
             room,
             writable: !self.failed(),
-            pruned: self.pruned.load(Ordering::Relaxed),
         };
         drop(seen);
         self.room.notify_waiters();
@@ -397,6 +396,10 @@ impl Queue for SqliteQueue {
 
     fn status(&self) -> QueueStatus {
         self.shared.seen.read().status
+    }
+
+    fn pruned(&self) -> Vec<(Arc<str>, u64)> {
+        self.shared.pruned.lock().iter().map(|(name, n)| (Arc::clone(name), *n)).collect()
     }
 
     fn failed(&self) -> BoxFuture<'static, String> {

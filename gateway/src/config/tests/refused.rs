@@ -93,6 +93,19 @@ fn yaml_that_is_none_says_where_and_what_to_do() {
 }
 
 #[test]
+fn a_secret_is_not_null_and_a_name_is_not_interpolated() {
+    refuses(
+        &with("    auth: { bearer: null, query: { '${K}': v, k: ~ } }\n", ""),
+        &[
+            "a.yaml:4:21  upstreams.api.auth.bearer\n    a secret must not be empty",
+            "a.yaml:4:36  upstreams.api.auth.query.${K}\n    `${…}` is put into values only, not \
+                into keys",
+            "a.yaml:4:50  upstreams.api.auth.query.k\n    a secret must not be empty",
+        ],
+    );
+}
+
+#[test]
 fn jq_in_double_quotes_is_told_of_single_ones() {
     let report = refused(&with("", "    when: \"\\(.a)\"\n"));
     assert!(report.starts_with("a.yaml:8:"), "{report}");
@@ -109,17 +122,27 @@ fn places_count_characters_not_bytes_and_lines_of_any_ending() {
 
 #[test]
 fn an_expression_that_does_not_compile_is_pointed_into() {
-    // Where the compiler tells a place, it is one of the expression's own lines.
-    for (yaml, line) in [
-        (with("", "    when: .a ]\n"), "a.yaml:8:"),
-        (with("", "    when: |\n      .a\n      | ]\n"), "a.yaml:"),
-        (with("", "    when: >-\n      .a\n      | ]\n"), "a.yaml:"),
-        (with("", "    when: '.a ]'\n"), "a.yaml:8:"),
-        (with("", "    when: \".a ]\"\r\n"), "a.yaml:8:"),
+    for (route, report) in [
+        ("    when: .a | | .b\n", "a.yaml:8:16  routes.r.when\n    not jq: term expected, not `|`"),
+        (
+            "    when: '.\"ä\" | nosuch'\n",
+            "a.yaml:8:19  routes.r.when\n    `nosuch/0` is not known",
+        ),
+        (
+            "    when: |\n      .a\n      | nosuch\n    on_dead: continue\n",
+            "a.yaml:10:9  routes.r.when\n    `nosuch/0` is not known",
+        ),
+        // Where folding moved the text, the place is that of the whole value.
+        (
+            "    when: >-\n      .a\n      | nosuch\n",
+            "a.yaml:9:7  routes.r.when\n    `nosuch/0` is not known",
+        ),
+        (
+            "    when: \"\\x2ea | nosuch\"\n",
+            "a.yaml:8:11  routes.r.when\n    `nosuch/0` is not known",
+        ),
     ] {
-        let report = refused(&yaml);
-        assert!(report.starts_with(line), "{report}");
-        assert!(report.contains("  routes.r.when\n"), "{report}");
+        refuses(&with("", route), &[report]);
     }
 }
 
@@ -441,12 +464,47 @@ fn text_that_yaml_reads_otherwise_says_quote_it() {
 }
 
 #[test]
-fn an_expression_that_does_not_compile_is_named_with_its_key() {
-    for expression in ["'.a | | .b'", "'(.a'", "\"\"", "'.a | nosuchfunction'"] {
+fn what_could_run_away_is_refused_by_name() {
+    for (expression, message) in [
+        ("'def f: f; f'", "`f` calls itself"),
+        ("repeat(1)", "`repeat` is refused"),
+        ("range(1;10)", "`range` is refused"),
+        ("'\"a\" * 5'", "string × number is refused"),
+        ("env.HOME", "`env` is refused"),
+        ("'$ENV'", "`$ENV` does not exist"),
+    ] {
         let report = refused(&with("", &format!("    when: {expression}\n")));
         assert!(report.starts_with("a.yaml:8:"), "{report}");
-        assert!(report.contains("  routes.r.when\n    "), "{report}");
+        assert!(report.contains("  routes.r.when\n"), "{report}");
+        assert!(report.contains(message), "{report}");
     }
+}
+
+#[test]
+fn templates_are_checked_for_their_place() {
+    for (upstream, report) in [
+        (
+            "    headers: { A: \"x\\ny\" }\n",
+            "a.yaml:4:19  upstreams.api.headers.A\n    has control characters",
+        ),
+        (
+            "    headers: { A: 'x{.y' }\n",
+            "a.yaml:4:21  upstreams.api.headers.A\n    `{` is never closed; a literal brace \
+                is `{{`",
+        ),
+        (
+            "    retry_after: .x | tonumer\n",
+            "a.yaml:4:23  upstreams.api.retry_after\n    `tonumer/0` is not known; did you mean \
+                `tonumber`?",
+        ),
+    ] {
+        refuses(&with(upstream, ""), &[report]);
+    }
+    let path = with("", "").replace("upstream: api", "upstream: api, path: '/a/../b'");
+    refuses(
+        &path,
+        &["a.yaml:7:40  routes.r.to.http.path\n    path `/a/../b` has the segment `..`"],
+    );
 }
 
 #[test]

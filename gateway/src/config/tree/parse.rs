@@ -160,6 +160,7 @@ impl<'s> Builder<'s> {
         let scalar = Scalar {
             text: if nothing { String::new() } else { text.to_owned() },
             plain: style == ScalarStyle::Plain && !tagged,
+            literal: style == ScalarStyle::Literal,
             secret: false,
             parts: Vec::new(),
             origin: bytes.map(|(start, end)| Origin {

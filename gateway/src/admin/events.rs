@@ -1,0 +1,74 @@
+//! `POST /api/v1/events?exchange&key`: one CloudEvent, structured or binary, to the broker.
+
+use bytes::Bytes;
+use http::{StatusCode, request::Parts};
+use serde_json::{Map, Value, json};
+use tidegate_adapters::{
+    event::message::{Message, read},
+    rabbitmq::EventMapping,
+};
+
+use super::{Answer, ok, problem};
+use crate::app::{Inspect, PublishError};
+
+/// Publishes what the request holds; answers `{"id": …}`.
+pub(super) async fn publish(
+    inspect: &dyn Inspect,
+    head: &Parts,
+    query: &str,
+    body: Bytes,
+) -> Result<Answer, Answer> {
+    let bad = |why: &str| problem(StatusCode::BAD_REQUEST, why);
+    let (mut exchange, mut key) = (None, None);
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "exchange" => exchange = Some(value.into_owned()),
+            "key" => key = Some(value.into_owned()),
+            _ => return Err(bad(&format!("`{name}` is no parameter; there are exchange and key"))),
+        }
+    }
+    let exchange = exchange.ok_or_else(|| bad("`exchange` is missing: where to publish to"))?;
+    let message = message(head, body);
+    let is_event = message.media_type().as_deref() == Some("application/cloudevents+json")
+        || message.headers.contains_key("ce-specversion");
+    if !is_event {
+        return Err(bad(
+            "not a CloudEvent: send application/cloudevents+json, or ce- headers with a JSON body",
+        ));
+    }
+    let arrival = read(&message, "events", &EventMapping::default(), inspect.now());
+    let event = arrival.event.map_err(|invalid| bad(&invalid.why))?;
+    let key = key.unwrap_or_else(|| event.kind.clone());
+    let id = event.id.clone();
+    match inspect.publish(exchange, key, event).await {
+        Ok(()) => Ok(ok(&json!({ "id": id }))),
+        Err(error @ PublishError::Unroutable { .. }) => {
+            Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()))
+        }
+        Err(error) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
+    }
+}
+
+/// The request as a message: HTTP and AMQP carry CloudEvents the same way, `ce-` headers included.
+fn message(head: &Parts, body: Bytes) -> Message {
+    let text = |name: &str| {
+        let value = head.headers.get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let mut headers = Map::new();
+    for (name, value) in &head.headers {
+        let wanted = name.as_str().starts_with("ce-") || name == "traceparent";
+        if let (true, Ok(value)) = (wanted, value.to_str()) {
+            // Header values are percent-encoded (HTTP binding §3.1.3.2).
+            let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+            headers.insert(name.as_str().to_owned(), Value::from(value.into_owned()));
+        }
+    }
+    Message {
+        body,
+        content_type: text("content-type"),
+        content_encoding: text("content-encoding"),
+        headers,
+        ..Message::default()
+    }
+}

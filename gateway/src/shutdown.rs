@@ -1,0 +1,29 @@
+//! From a signal to an orderly end.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
+///
+/// # Errors
+/// When the system lets us install no handler.
+pub fn on_signals() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        for already in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if already {
+                // Asked twice: what is unfinished is still pending, so nothing is lost.
+                std::process::exit(1);
+            }
+            cancelled.cancel();
+        }
+    });
+    Ok(token)
+}

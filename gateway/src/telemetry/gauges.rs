@@ -1,0 +1,102 @@
+//! Gauges, read from those who know at scrape time.
+
+use std::{fmt::Display, fmt::Write as _};
+
+use crate::{app::Inspect, protect::BreakerState};
+
+/// Appends every gauge of contract §6.
+pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
+    let queue = inspect.queue();
+    let activity = inspect.routes();
+    let now = inspect.now();
+    let mut page = Page { text };
+    page.describe("tidegate_queue_deliveries", "Deliveries by state");
+    for route in queue.routes() {
+        let active = activity.get(&route.name).map_or(0, |activity| activity.active);
+        let counts = route.counts;
+        for (state, count) in [
+            ("pending", counts.pending.saturating_sub(active)),
+            ("active", active),
+            ("delivered", counts.delivered),
+            ("dead", counts.dead),
+            ("discarded", counts.discarded),
+        ] {
+            let labels = [("route", &*route.name), ("state", state)];
+            page.sample("tidegate_queue_deliveries", &labels, count);
+        }
+    }
+    page.describe("tidegate_queue_oldest_due_seconds", "Age of the oldest delivery that is due");
+    for name in activity.keys() {
+        let oldest = queue.oldest_due(name, now).await.ok().flatten();
+        let age = oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64());
+        page.sample("tidegate_queue_oldest_due_seconds", &[("route", name)], age);
+    }
+    let status = queue.status();
+    page.describe("tidegate_queue_size_bytes", "Live data in the queue");
+    page.sample("tidegate_queue_size_bytes", &[], status.bytes);
+    page.describe_as("tidegate_deliveries_pruned_total", "Finished deliveries removed", "counter");
+    for (route, pruned) in queue.pruned() {
+        page.sample("tidegate_deliveries_pruned_total", &[("route", &*route)], pruned);
+    }
+    upstreams(&mut page, inspect);
+    page.describe("tidegate_source_up", "Whether the route's source is connected");
+    for (name, activity) in &activity {
+        let up = u8::from(activity.source_up);
+        page.sample("tidegate_source_up", &[("route", name)], up);
+    }
+    let broker = inspect.broker();
+    page.describe("tidegate_broker_connected", "Whether the connection to RabbitMQ is up");
+    for (role, up) in
+        [("consume", broker.consume_connected), ("publish", broker.publish_connected)]
+    {
+        page.sample("tidegate_broker_connected", &[("role", role)], u8::from(up));
+    }
+    page.describe("tidegate_broker_blocked", "Whether RabbitMQ has blocked the connection");
+    page.sample("tidegate_broker_blocked", &[], u8::from(broker.blocked));
+    page.describe("tidegate_build_info", "The version that runs");
+    page.sample("tidegate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn upstreams(page: &mut Page<'_>, inspect: &dyn Inspect) {
+    let upstreams = inspect.upstreams();
+    page.describe("tidegate_breaker_state", "0 closed, 1 half-open, 2 open");
+    for upstream in &upstreams {
+        let state = match upstream.breaker.map(|breaker| breaker.state) {
+            None | Some(BreakerState::Closed) => 0,
+            Some(BreakerState::HalfOpen) => 1,
+            Some(BreakerState::Open) => 2,
+        };
+        page.sample("tidegate_breaker_state", &[("upstream", &*upstream.name)], state);
+    }
+    page.describe("tidegate_upstream_paused", "Whether the upstream asked for quiet");
+    for upstream in &upstreams {
+        let paused = u8::from(upstream.paused_until.is_some());
+        page.sample("tidegate_upstream_paused", &[("upstream", &*upstream.name)], paused);
+    }
+}
+
+struct Page<'t> {
+    text: &'t mut String,
+}
+
+impl Page<'_> {
+    fn describe(&mut self, name: &str, help: &str) {
+        self.describe_as(name, help, "gauge");
+    }
+
+    fn describe_as(&mut self, name: &str, help: &str, kind: &str) {
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(self.text, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(name);
+        for (position, (label, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let opening = if position == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{opening}{label}=\"{value}\"");
+        }
+        let closing = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{closing} {value}");
+    }
+}
