@@ -176,7 +176,7 @@ pub(crate) fn sleeping_tests(source: &Source) -> Vec<Finding> {
 }
 
 /// Whether `word` occurs in `text` as a word of its own.
-fn has_word(text: &str, word: &str) -> bool {
+pub(crate) fn has_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let (before, after) =
             (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
