@@ -6,4 +6,5 @@ mod broker_faults;
 mod command_line;
 mod events_to_apis;
 mod protections;
+mod rabbitmq_consumer;
 mod tidy;

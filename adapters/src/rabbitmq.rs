@@ -37,6 +37,7 @@ mod topology;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +47,7 @@ pub use topology::check_arguments;
 
 use self::{consumer::Consumer, session::Broker};
 use crate::{
-    Intake,
+    Intake, Timestamp,
     expression::{Expression, Template},
     secret::Secret,
 };
@@ -136,11 +137,7 @@ impl Consumers {
     /// When the URL is none, or a TLS file is missing or wrong.
     pub fn new(config: BrokerConfig) -> Result<Self, ConfigError> {
         let broker = Broker::new(&config)?;
-        Ok(Self {
-            broker,
-            state: Arc::default(),
-            consumers: Vec::new(),
-        })
+        Ok(Self { broker, state: Arc::default(), consumers: Vec::new() })
     }
 
     /// Adds a route. With `ordered` its RabbitMQ queue serves one consumer at a time.
@@ -151,8 +148,7 @@ impl Consumers {
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) {
-        self.consumers
-            .push(Consumer::new(route, config, ordered, intake));
+        self.consumers.push(Consumer::new(route, config, ordered, intake));
     }
 
     /// How the connection is; may be asked at any time.
@@ -189,4 +185,11 @@ impl Consumers {
         };
         tokio::join!(supervising, consuming);
     }
+}
+
+/// The one place that reads the wall clock for RabbitMQ's ends.
+#[expect(clippy::disallowed_methods, reason = "the one place")]
+fn wall_clock() -> Timestamp {
+    let since_epoch = OffsetDateTime::now_utc() - OffsetDateTime::UNIX_EPOCH;
+    Timestamp(i64::try_from(since_epoch.whole_milliseconds()).unwrap_or(i64::MAX))
 }

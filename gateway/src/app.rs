@@ -18,8 +18,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tidegate_adapters::{
-    Event, Intake, Refused, Timestamp,
-    embedded::Embedded,
+    Event, Intake, Timestamp,
+    embedded::{self, Embedded},
     http::{
         Api,
         caller::{Caller, HttpTarget},
@@ -438,7 +438,10 @@ impl Inspect for Shared {
                     match broker.publish(&exchange, &key, &event).await {
                         Ok(0) => Err(PublishError::Unroutable { exchange, key }),
                         Ok(_) => Ok(()),
-                        Err(refused @ (Refused::Full | Refused::Closed)) => {
+                        Err(error @ embedded::PublishError::KeyTooLong(_)) => {
+                            Err(PublishError::Impossible(error.to_string()))
+                        }
+                        Err(embedded::PublishError::Refused(refused)) => {
                             Err(PublishError::Unavailable(refused.to_string()))
                         }
                     }
@@ -537,6 +540,9 @@ pub enum PublishError {
         /// The routing key.
         key: String,
     },
+    /// No broker could ever take it.
+    #[error("{0}")]
+    Impossible(String),
     /// The broker cannot take it now.
     #[error("broker unavailable: {0}")]
     Unavailable(String),

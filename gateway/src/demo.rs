@@ -8,12 +8,12 @@
 
 mod story;
 
-use std::{io::Write as _, path::PathBuf, sync::Arc};
+use std::{io::Write as _, path::PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, Inspect},
+    app::App,
     config,
     mock::{self, Handle, MockApi},
 };

@@ -39,7 +39,7 @@ setsid sh -c 'epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 & exec "$0"' "$1" \
     </dev/null >>"$2/output" 2>&1 &
 session=$!
 read -r word
-kill -9 -- "-$session"
+kill -s KILL -- "-$session"
 wait
 [ "$word" = keep ] || rm -rf "$2"
 "#;
@@ -241,13 +241,13 @@ impl Vhost {
 
     /// Who consumes `queue`.
     pub async fn consumer_list(&self, queue: &str) -> Vec<Consumer> {
-        let list = self.control.eval(&format!(
+        let list = format!(
             "[[proplists:get_value(prefetch_count, C), proplists:get_value(active, C)] \
              || C <- rabbit_amqqueue:consumers_all(<<\"{}\">>), \
              element(4, proplists:get_value(queue_name, C)) =:= <<\"{queue}\">>].",
             self.name
-        ));
-        let list = list.await;
+        );
+        let list = self.control.eval(&list).await;
         let list = list.as_array().expect("a list comprehension").iter();
         list.map(|consumer| Consumer {
             prefetch: consumer[0].as_u64().expect("a number"),
@@ -324,7 +324,10 @@ impl Control {
         };
         write("enabled_plugins", "[].\n");
         // The free space of a small machine must not block the tests.
-        write("rabbitmq.conf", "disk_free_limit.absolute = 1KB\nvm_memory_high_watermark.relative = 0.6\n");
+        write(
+            "rabbitmq.conf",
+            "disk_free_limit.absolute = 1KB\nvm_memory_high_watermark.relative = 0.6\n",
+        );
         let [amqp_port, epmd_port, distribution_port] = free_ports();
         let node = format!("tidegate-{}-{count}@localhost", std::process::id());
         Self { folder, node, amqp_port, epmd_port, distribution_port }

@@ -48,9 +48,9 @@ use super::{
     backoff::Backoff,
     message::convert,
     session::{Link, STEADY, STEP, SessionError, short, within},
-    topology,
+    topology, wall_clock,
 };
-use crate::{Accepted, Arrival, Intake, Refused, Timestamp, event};
+use crate::{Accepted, Arrival, Intake, Refused, event};
 
 /// Messages in a batch at most.
 const BATCH: usize = 256;
@@ -99,13 +99,7 @@ impl Consumer {
         intake: Arc<dyn Intake>,
     ) -> Self {
         let prefetch = Prefetch::new(config.prefetch, config.max_message);
-        Self {
-            route,
-            config,
-            ordered,
-            intake,
-            prefetch,
-        }
+        Self { route, config, ordered, intake, prefetch }
     }
 
     /// Consumes on whatever connection `links` holds, until `shutdown` or until the intake closes.
@@ -123,9 +117,7 @@ impl Consumer {
                 () = shutdown.cancelled() => return,
             };
             let Some(link) = link else { return };
-            let ended = self
-                .session(&link, &shutdown, &mut backoff, &mut told)
-                .await;
+            let ended = self.session(&link, &shutdown, &mut backoff, &mut told).await;
             self.intake.connected(false);
             match ended {
                 Ok(End::Stopped) | Err(_) if shutdown.is_cancelled() => return,
@@ -203,10 +195,7 @@ impl Consumer {
             FieldTable::default(),
         );
         let deliveries = link.judge(within("consume", consumer).await)?;
-        Ok(Inflow {
-            deliveries,
-            ended: None,
-        })
+        Ok(Inflow { deliveries, ended: None })
     }
 
     /// Moves messages from `inflow` to the intake, and acks, until something ends it.
@@ -283,35 +272,22 @@ impl Consumer {
             let room = batch.len() < BATCH && bytes < BATCH_BYTES;
             next = if room { inflow.ready() } else { None };
         }
-        self.intake
-            .accept(batch)
-            .map(|answer| (answer, ackers))
-            .boxed()
+        self.intake.accept(batch).map(|answer| (answer, ackers)).boxed()
     }
 
     fn read(&self, delivery: Delivery) -> (Arrival, Acker) {
-        let Delivery {
-            exchange,
-            routing_key,
-            properties,
-            data,
-            acker,
-            ..
-        } = delivery;
+        let Delivery { exchange, routing_key, properties, data, acker, .. } = delivery;
         let size = data.len() as u64;
-        let message = convert(exchange.as_str(), routing_key.as_str(), &properties, data);
-        let arrival = match message {
-            _ if size > self.config.max_message => {
-                let message = message.unwrap_or_else(|(message, _)| message);
-                let most = self.config.max_message;
-                let why = format!("{size} bytes, and max_message is {most}");
-                event::message::invalid(&message, why)
-            }
-            Ok(message) => {
+        let (message, wrong) = convert(exchange.as_str(), routing_key.as_str(), &properties, data);
+        let most = self.config.max_message;
+        let wrong =
+            if size > most { Some(format!("{size} bytes; max_message is {most}")) } else { wrong };
+        let arrival = match wrong {
+            Some(why) => event::message::invalid(&message, why),
+            None => {
                 let mapping = &self.config.event;
                 event::message::read(&message, &self.route, mapping, wall_clock())
             }
-            Err((message, why)) => event::message::invalid(&message, why),
         };
         (arrival, acker)
     }
@@ -333,11 +309,7 @@ impl Consumer {
                 if answer.is_err() {
                     continue;
                 }
-                let skip = if contiguous {
-                    ackers.len().saturating_sub(1)
-                } else {
-                    0
-                };
+                let skip = if contiguous { ackers.len().saturating_sub(1) } else { 0 };
                 for acker in &ackers[skip..] {
                     ack(acker, contiguous).await?;
                 }
@@ -351,10 +323,7 @@ impl Consumer {
 /// The next connection that lives; `None` when there will be none.
 async fn next_link(links: &mut watch::Receiver<Option<Arc<Link>>>) -> Option<Arc<Link>> {
     loop {
-        let link = links
-            .borrow_and_update()
-            .clone()
-            .filter(|link| link.alive());
+        let link = links.borrow_and_update().clone().filter(|link| link.alive());
         if link.is_some() {
             return link;
         }
@@ -373,11 +342,6 @@ async fn ack(acker: &Acker, multiple: bool) -> Result<(), SessionError> {
 async fn cancel(link: &Link, channel: &Channel, inflow: &Inflow) -> Result<(), SessionError> {
     let cancelled = channel.basic_cancel(inflow.deliveries.tag(), BasicCancelOptions::default());
     link.judge(within("cancel the consumer", cancelled).await)
-}
-
-fn wall_clock() -> Timestamp {
-    let since_epoch = time::OffsetDateTime::now_utc() - time::OffsetDateTime::UNIX_EPOCH;
-    Timestamp(i64::try_from(since_epoch.whole_milliseconds()).unwrap_or(i64::MAX))
 }
 
 /// The messages of one consume. The library's stream is pending for ever after its end; this one
@@ -414,10 +378,7 @@ impl Inflow {
 
     fn error(&mut self) -> SessionError {
         match self.ended.take().flatten() {
-            Some(source) => SessionError::Amqp {
-                step: "consume",
-                source,
-            },
+            Some(source) => SessionError::Amqp { step: "consume", source },
             None => SessionError::Cancelled,
         }
     }
@@ -439,13 +400,7 @@ impl Prefetch {
     fn new(most: u16, max_message: u64) -> Self {
         let most = most.max(1);
         let now = fitting(max_message).min(most);
-        Self {
-            most,
-            now,
-            peak: 0,
-            seen: 0,
-            wanted: now,
-        }
+        Self { most, now, peak: 0, seen: 0, wanted: now }
     }
 
     fn note(&mut self, size: u64) {

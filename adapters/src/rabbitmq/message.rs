@@ -12,41 +12,30 @@ use serde_json::{Map, Value};
 
 use crate::event::{DEPTH_MAX, message::Message};
 
-/// Converts a message. `Err` is the message without its headers, and what is wrong with them.
+/// Converts a message. What comes beside it says what is wrong with the headers, which are then
+/// left out.
 pub(super) fn convert(
     exchange: &str,
     routing_key: &str,
     properties: &BasicProperties,
     body: Vec<u8>,
-) -> Result<Message, (Message, String)> {
-    let mut message = Message {
+) -> (Message, Option<String>) {
+    // The input of expressions puts the headers one level down.
+    let headers = properties.headers().as_ref().map(|headers| table(headers, DEPTH_MAX - 2));
+    let wrong = match &headers {
+        Some(None) => Some(format!("headers nested deeper than {DEPTH_MAX} levels")),
+        _ => None,
+    };
+    let message = Message {
         body: body.into(),
         content_type: properties.content_type().as_ref().map(ToString::to_string),
-        content_encoding: properties
-            .content_encoding()
-            .as_ref()
-            .map(ToString::to_string),
-        headers: Map::new(),
+        content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
+        headers: headers.flatten().unwrap_or_default(),
         properties: basic(properties),
         routing_key: routing_key.to_owned(),
         exchange: exchange.to_owned(),
     };
-    // The input of expressions puts the headers one level down.
-    match properties
-        .headers()
-        .as_ref()
-        .map(|headers| table(headers, DEPTH_MAX - 2))
-    {
-        Some(Some(headers)) => message.headers = headers,
-        Some(None) => {
-            return Err((
-                message,
-                format!("headers nested deeper than {DEPTH_MAX} levels"),
-            ));
-        }
-        None => {}
-    }
-    Ok(message)
+    (message, wrong)
 }
 
 /// The properties by the names that AMQP gives them.
@@ -64,8 +53,7 @@ fn basic(properties: &BasicProperties) -> Map<String, Value> {
         ("cluster_id", properties.cluster_id()),
     ];
     let texts = texts.into_iter().filter_map(|(name, text)| {
-        text.as_ref()
-            .map(|text| (name.to_owned(), Value::from(text.as_str())))
+        text.as_ref().map(|text| (name.to_owned(), Value::from(text.as_str())))
     });
     let mut all: Map<String, Value> = texts.collect();
     let mut number = |name: &str, value: Option<u64>| {
@@ -79,18 +67,9 @@ fn basic(properties: &BasicProperties) -> Map<String, Value> {
 
 /// `None` when nested deeper than `depth`.
 fn table(table: &FieldTable, depth: usize) -> Option<Map<String, Value>> {
-    let entry = |(name, found)| {
-        Some((
-            String::from(AsRef::<str>::as_ref(name)),
-            value(found, depth)?,
-        ))
-    };
-    table
-        .inner()
-        .iter()
-        .map(|(name, found)| (name.as_str(), found))
-        .map(entry)
-        .collect()
+    let entry =
+        |(name, found)| Some((String::from(AsRef::<str>::as_ref(name)), value(found, depth)?));
+    table.inner().iter().map(|(name, found)| (name.as_str(), found)).map(entry).collect()
 }
 
 fn value(amqp: &AMQPValue, depth: usize) -> Option<Value> {
@@ -149,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    fn headers(value: AMQPValue) -> Result<Message, (Message, String)> {
+    fn headers(value: AMQPValue) -> (Message, Option<String>) {
         let mut table = FieldTable::default();
         table.insert("x".into(), value);
         let properties = BasicProperties::default().with_headers(table);
@@ -171,21 +150,13 @@ mod tests {
             (decimal(3, 7), json!("0.007")),
             (decimal(0, 7), json!("7")),
             (AMQPValue::LongString("Größe".into()), json!("Größe")),
-            (
-                AMQPValue::LongString(vec![0xff, 0x00].into()),
-                json!("/wA="),
-            ),
-            (
-                AMQPValue::ByteArray(ByteArray::from(vec![1, 2, 3])),
-                json!("AQID"),
-            ),
-            (
-                AMQPValue::FieldArray(vec![AMQPValue::LongInt(1)].into()),
-                json!([1]),
-            ),
+            (AMQPValue::LongString(vec![0xff, 0x00].into()), json!("/wA=")),
+            (AMQPValue::ByteArray(ByteArray::from(vec![1, 2, 3])), json!("AQID")),
+            (AMQPValue::FieldArray(vec![AMQPValue::LongInt(1)].into()), json!([1])),
         ];
         for (amqp, expected) in cases {
-            let message = headers(amqp.clone()).unwrap();
+            let (message, wrong) = headers(amqp.clone());
+            assert_eq!(wrong, None);
             assert_eq!(message.headers["x"], expected, "{amqp:?}");
         }
     }
@@ -197,9 +168,9 @@ mod tests {
                 AMQPValue::FieldArray(FieldArray::from(vec![inner]))
             })
         };
-        assert!(headers(nest(DEPTH_MAX - 2)).is_ok());
-        let (message, why) = headers(nest(DEPTH_MAX - 1)).unwrap_err();
-        assert!(why.contains("128"), "{why}");
+        assert_eq!(headers(nest(DEPTH_MAX - 2)).1, None);
+        let (message, wrong) = headers(nest(DEPTH_MAX - 1));
+        assert!(wrong.is_some_and(|wrong| wrong.contains("128")));
         assert!(message.headers.is_empty());
         assert_eq!(message.routing_key, "order.confirmed");
     }
@@ -212,7 +183,7 @@ mod tests {
             .with_type("order.confirmed".into())
             .with_timestamp(1_700_000_000)
             .with_delivery_mode(2);
-        let message = convert("", "key", &properties, Vec::new()).unwrap();
+        let (message, _) = convert("", "key", &properties, Vec::new());
         assert_eq!(message.content_type.as_deref(), Some("application/json"));
         assert_eq!(
             Value::Object(message.properties),

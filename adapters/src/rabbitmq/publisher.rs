@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{
     BrokerConfig,
     session::{Broker, ConfigError, Link, SessionError, reason, short, within},
+    wall_clock,
 };
 use crate::event::Event;
 
@@ -76,22 +77,12 @@ async fn publish(
     event: &Event,
 ) -> Result<(), PublishError> {
     let channel = link.channel().await?;
-    within(
-        "ask for confirms",
-        channel.confirm_select(ConfirmSelectOptions::default()),
-    )
-    .await?;
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..BasicPublishOptions::default()
-    };
+    within("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let (exchange, key, properties) = (short(exchange)?, short(key)?, properties(event)?);
     let confirmed = async {
         let body = event.to_json();
-        channel
-            .basic_publish(exchange, key, options, &body, properties)
-            .await?
-            .await
+        channel.basic_publish(exchange, key, options, &body, properties).await?.await
     };
     match timeout(CONFIRM, confirmed).await {
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
@@ -101,14 +92,8 @@ async fn publish(
         Ok(Err(refused)) if matches!(refused.kind(), ErrorKind::ProtocolError(_)) => {
             Err(PublishError::Refused(reason(&refused)))
         }
-        Ok(Err(source)) => Err(SessionError::Amqp {
-            step: "publish",
-            source,
-        }
-        .into()),
-        Err(_) => Err(PublishError::Unconfirmed {
-            blocked: link.blocked(),
-        }),
+        Ok(Err(source)) => Err(SessionError::Amqp { step: "publish", source }.into()),
+        Err(_) => Err(PublishError::Unconfirmed { blocked: link.blocked() }),
     }
 }
 
@@ -118,8 +103,7 @@ fn properties(event: &Event) -> Result<BasicProperties, SessionError> {
         .with_delivery_mode(PERSISTENT)
         .with_message_id(short(&event.id)?)
         .with_type(short(&event.kind)?);
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
-    if let Ok(seconds) = u64::try_from(now) {
+    if let Ok(seconds) = u64::try_from(wall_clock().0 / 1000) {
         properties = properties.with_timestamp(seconds);
     }
     if let Some(traceparent) = &event.traceparent {

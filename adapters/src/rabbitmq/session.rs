@@ -145,19 +145,13 @@ impl ConnectionState {
     /// Whether there is a connection.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.0
-            .read()
-            .as_ref()
-            .is_some_and(ConnectionStatus::connected)
+        self.0.read().as_ref().is_some_and(ConnectionStatus::connected)
     }
 
     /// Whether RabbitMQ has blocked it: a memory or disk alarm.
     #[must_use]
     pub fn blocked(&self) -> bool {
-        self.0
-            .read()
-            .as_ref()
-            .is_some_and(|status| status.connected() && status.blocked())
+        self.0.read().as_ref().is_some_and(|status| status.connected() && status.blocked())
     }
 }
 
@@ -187,10 +181,7 @@ impl Broker {
     /// The socket is there before the library is asked: what it starts for a connection that
     /// cannot be dialled, it never ends.
     pub(super) async fn connect(&self, role: &'static str) -> Result<Link, SessionError> {
-        let handshake = |source| SessionError::Amqp {
-            step: "handshake",
-            source,
-        };
+        let handshake = |source| SessionError::Amqp { step: "handshake", source };
         let runtime = lapin::runtime::default_runtime().map_err(handshake)?;
         let authority = &self.uri.authority;
         let network = |step| move |source| SessionError::Network { step, source };

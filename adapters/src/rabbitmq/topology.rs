@@ -38,9 +38,7 @@ pub fn check_arguments(arguments: &BTreeMap<String, Value>) -> Result<(), String
             SINGLE_ACTIVE => "it follows from `order_by`",
             _ if short(name).is_err() => return Err(format!("`{name}` is longer than 255 bytes")),
             _ if argument(value).is_none() => {
-                return Err(format!(
-                    "`{name}` must be text, a whole number or a boolean"
-                ));
+                return Err(format!("`{name}` must be text, a whole number or a boolean"));
             }
             _ => continue,
         };
@@ -84,11 +82,8 @@ async fn exchange(link: &Link, name: &str) -> Result<(), SessionError> {
     let name = short(name)?;
     let declare = async |passive| {
         let channel = link.channel().await?;
-        let options = ExchangeDeclareOptions {
-            passive,
-            durable: true,
-            ..ExchangeDeclareOptions::default()
-        };
+        let options =
+            ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
         let arguments = FieldTable::default();
         let declared =
             channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, arguments);
@@ -105,10 +100,7 @@ async fn exchange(link: &Link, name: &str) -> Result<(), SessionError> {
 
 async fn existing_queue(link: &Link, queue: &str) -> Result<Channel, SessionError> {
     let channel = link.channel().await?;
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declared = channel.queue_declare(short(queue)?, options, FieldTable::default());
     match link.judge(within("look for the queue", declared).await) {
         Ok(_) => Ok(channel),
@@ -129,20 +121,13 @@ async fn queue(
 ) -> Result<Channel, SessionError> {
     let declare = async |limit: Limit| {
         let channel = link.channel().await?;
-        let options = QueueDeclareOptions {
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = arguments(&config.arguments, ordered, limit)?;
         let declared = channel.queue_declare(short(&config.queue)?, options, arguments);
         link.judge(within("declare the queue", declared).await)?;
         Ok::<_, SessionError>(channel)
     };
-    let limit = if link.knows_no_limit() {
-        Limit::None
-    } else {
-        Limit::Default
-    };
+    let limit = if link.knows_no_limit() { Limit::None } else { Limit::Default };
     let refused = match declare(limit).await {
         Err(refused) if refused.code() == Some(PRECONDITION_FAILED) => refused,
         other => return other,
@@ -165,9 +150,7 @@ async fn queue(
 
 fn not_declared(refused: SessionError) -> SessionError {
     match refused {
-        SessionError::Amqp { source, .. } => SessionError::NotDeclared {
-            reason: reason(&source),
-        },
+        SessionError::Amqp { source, .. } => SessionError::NotDeclared { reason: reason(&source) },
         other => other,
     }
 }
@@ -192,10 +175,7 @@ fn arguments(
             table.insert(short(name)?, value);
         }
     }
-    table.insert(
-        short(QUEUE_TYPE)?,
-        AMQPValue::LongString(LongString::from("quorum")),
-    );
+    table.insert(short(QUEUE_TYPE)?, AMQPValue::LongString(LongString::from("quorum")));
     if limit == Limit::None {
         table.insert(short(DELIVERY_LIMIT)?, AMQPValue::LongInt(-1));
     }
@@ -229,22 +209,13 @@ mod tests {
     fn arguments_that_are_ours_are_refused_by_name() {
         for name in [QUEUE_TYPE, DELIVERY_LIMIT, SINGLE_ACTIVE] {
             let error = check_arguments(&of(json!({ name: "classic" }))).unwrap_err();
-            assert!(
-                error.contains(name) && error.contains("declare: false"),
-                "{error}"
-            );
+            assert!(error.contains(name) && error.contains("declare: false"), "{error}");
         }
     }
 
     #[test]
     fn arguments_that_amqp_cannot_say_are_refused() {
-        for value in [
-            json!(null),
-            json!([1]),
-            json!({"a": 1}),
-            json!(1.5),
-            json!(u64::MAX),
-        ] {
+        for value in [json!(null), json!([1]), json!({"a": 1}), json!(1.5), json!(u64::MAX)] {
             let error = check_arguments(&of(json!({ "x-max-length": value }))).unwrap_err();
             assert!(error.contains("x-max-length"), "{error}");
         }
@@ -263,11 +234,8 @@ mod tests {
             (QUEUE_TYPE, AMQPValue::LongString("quorum".into())),
             (SINGLE_ACTIVE, AMQPValue::Boolean(true)),
         ];
-        let found: Vec<_> = table
-            .inner()
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.clone()))
-            .collect();
+        let found: Vec<_> =
+            table.inner().iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         assert_eq!(found, expected);
         let table = arguments(&BTreeMap::new(), false, Limit::Default).unwrap();
         assert_eq!(table.inner().len(), 1);

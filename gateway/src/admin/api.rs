@@ -6,7 +6,7 @@ use base64::Engine as _;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tidegate_adapters::{
-    DeadReason, DeliveryId, Timestamp, event::message::rfc3339,
+    DeadReason, DeliveryId, Timestamp, event::attribute::rfc3339,
 };
 
 use super::{Answer, ok, problem};

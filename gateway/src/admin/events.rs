@@ -4,12 +4,17 @@ use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 use serde_json::{Map, Value, json};
 use tidegate_adapters::{
-    event::message::{Message, read},
+    event::{
+        attribute::media_type,
+        message::{Message, read},
+    },
     rabbitmq::EventMapping,
 };
 
 use super::{Answer, ok, problem};
 use crate::app::{Inspect, PublishError};
+
+const STRUCTURED: &str = "application/cloudevents+json";
 
 /// Publishes what the request holds; answers `{"id": …}`.
 pub(super) async fn publish(
@@ -29,7 +34,8 @@ pub(super) async fn publish(
     }
     let exchange = exchange.ok_or_else(|| bad("`exchange` is missing: where to publish to"))?;
     let message = message(head, body);
-    let is_event = message.media_type().as_deref() == Some("application/cloudevents+json")
+    let media_type = message.content_type.as_deref().map(media_type);
+    let is_event = media_type.is_some_and(|is| is.eq_ignore_ascii_case(STRUCTURED))
         || message.headers.contains_key("ce-specversion");
     if !is_event {
         return Err(bad(
@@ -42,7 +48,7 @@ pub(super) async fn publish(
     let id = event.id.clone();
     match inspect.publish(exchange, key, event).await {
         Ok(()) => Ok(ok(&json!({ "id": id }))),
-        Err(error @ PublishError::Unroutable { .. }) => {
+        Err(error @ (PublishError::Unroutable { .. } | PublishError::Impossible(_))) => {
             Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()))
         }
         Err(error) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
