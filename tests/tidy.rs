@@ -112,6 +112,11 @@ fn nothing_is_left_unfinished_or_skipped() {
 }
 
 #[test]
+fn comments_cite_what_a_reader_has() {
+    hold_each("comments cite what a reader has", text::absent_pages);
+}
+
+#[test]
 fn nothing_is_unwrapped_outside_tests() {
     hold_each("nothing is unwrapped outside tests", text::unwrapped);
 }
