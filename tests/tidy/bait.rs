@@ -79,6 +79,13 @@ fn unfinished_work_is_caught_in_code_and_comments_but_not_in_text() {
 }
 
 #[test]
+fn a_page_that_is_not_here_is_caught() {
+    let rule: Rule = text::absent_pages;
+    catches(rule, "gateway/src/app.rs", concat!("//! The verbs (contract", " §3)."));
+    lets_pass(rule, "gateway/src/app.rs", "//! Basic (RFC 7617 §2), by the Queue contract.");
+}
+
+#[test]
 fn unwrap_is_caught_outside_tests_only() {
     let rule: Rule = text::unwrapped;
     catches(rule, "gateway/src/app.rs", "fn f() { g().unwrap(); }");

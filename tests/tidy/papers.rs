@@ -2,7 +2,7 @@
 
 use super::{
     source::{self, Finding},
-    text::is_reminder,
+    text::{has_word, is_reminder},
 };
 
 const MANIFEST: &str = "Cargo.toml";
@@ -58,6 +58,24 @@ pub(crate) fn manifests_apart() -> Vec<Finding> {
         }
         if !inherits_lints {
             findings.push(Finding::new(path, 0, "add `[lints] workspace = true`"));
+        }
+    }
+    findings
+}
+
+/// Dependencies that no line of their package names.
+pub(crate) fn unused_dependencies() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for path in MEMBERS {
+        let folder = path.trim_end_matches(MANIFEST);
+        let dependencies = sections(path).into_iter();
+        for (_, n, line) in dependencies.filter(|(section, ..)| section.ends_with("dependencies")) {
+            let name = name_of(&line).replace('-', "_");
+            let mut code = source::repository().iter().filter(|source| source.is_under(folder));
+            let named = code.any(|file| file.lines.iter().any(|line| has_word(&line.code, &name)));
+            if !named {
+                findings.push(Finding::new(path, n, format!("no line names `{name}`")));
+            }
         }
     }
     findings

@@ -172,6 +172,9 @@ pub(crate) fn files() -> Vec<String> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(root().join(&folder)).expect("a readable folder").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if name == ".git" {
+                continue; // a folder, or in a linked work tree a file
+            }
             if !entry.path().is_dir() {
                 files.push(format!("{folder}{name}"));
             } else if !folder.is_empty() || ours(&name) {

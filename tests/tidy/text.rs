@@ -63,6 +63,13 @@ pub(crate) fn unfinished(source: &Source) -> Vec<Finding> {
     found.map(|(n, line)| Finding::new(&source.path, n, line.raw.trim())).collect()
 }
 
+/// Comments that cite a page no reader of the repository has.
+pub(crate) fn absent_pages(source: &Source) -> Vec<Finding> {
+    let cites = |comment: &str| comment.contains(concat!("contract", " §"));
+    let found = source.lines.iter().enumerate().filter(|(_, line)| cites(&line.raw));
+    found.map(|(n, line)| Finding::new(&source.path, n, line.raw.trim())).collect()
+}
+
 /// Whether a comment puts something off. The words are put together here, or this file would be
 /// its own finding.
 pub(crate) fn is_reminder(comment: &str) -> bool {
@@ -176,7 +183,7 @@ pub(crate) fn sleeping_tests(source: &Source) -> Vec<Finding> {
 }
 
 /// Whether `word` occurs in `text` as a word of its own.
-fn has_word(text: &str, word: &str) -> bool {
+pub(crate) fn has_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let (before, after) =
             (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
