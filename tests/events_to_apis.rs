@@ -74,10 +74,8 @@ async fn ten_thousand_events_arrive_once_each_mapped_and_in_order_per_key() {
     let messages: Vec<Message> = (0..EVENTS).map(|n| order(n, 97)).collect();
     Publisher::connect(&broker.url()).await.publish("orders", &messages).await;
 
-    eventually("all have arrived", IN_TIME, || async {
-        (api.count() >= EVENTS).then_some(())
-    })
-    .await;
+    eventually("all have arrived", IN_TIME, || async { (api.count() >= EVENTS).then_some(()) })
+        .await;
     eventually("nothing waits any more", IN_TIME, || async {
         (gateway.count("award-points", "pending").await == 0).then_some(())
     })
@@ -217,10 +215,8 @@ async fn what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows()
         order(7, 10),
     ];
     publisher.publish("orders", &messages).await;
-    eventually("the good one arrives", IN_TIME, || async {
-        (api.count() == 1).then_some(())
-    })
-    .await;
+    eventually("the good one arrives", IN_TIME, || async { (api.count() == 1).then_some(()) })
+        .await;
     eventually("the others are dead", IN_TIME, || async {
         (gateway.count("award-points", "dead").await == 5).then_some(())
     })
@@ -236,7 +232,8 @@ async fn what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows()
     reasons.sort_unstable();
     assert_eq!(reasons, ["expression", "expression", "invalid", "invalid", "invalid"]);
     let metrics = gateway.text("/metrics").await;
-    let filtered = r#"tidegate_deliveries_total{route="award-points",outcome="filtered",reason=""} 1"#;
+    let filtered =
+        r#"tidegate_deliveries_total{route="award-points",outcome="filtered",reason=""} 1"#;
     assert!(metrics.contains(filtered), "{metrics}");
 }
 
@@ -252,10 +249,7 @@ async fn a_repeated_event_is_enqueued_once() {
     let publisher = Publisher::connect(&broker.url()).await;
     publisher.publish("orders", &[order(1, 10), order(1, 10), order(2, 10)]).await;
     publisher.publish("orders", &[order(1, 10), order(3, 10)]).await;
-    eventually("three have arrived", IN_TIME, || async {
-        (api.count() == 3).then_some(())
-    })
-    .await;
+    eventually("three have arrived", IN_TIME, || async { (api.count() == 3).then_some(()) }).await;
     let repeats = r#"tidegate_events_duplicate_total{route="award-points"} 2"#;
     eventually("two were repeats", IN_TIME, || async {
         gateway.text("/metrics").await.contains(repeats).then_some(())
@@ -277,10 +271,8 @@ async fn asked_to_stop_under_load_it_ends_with_0_and_repeats_nothing() {
     .await;
     let messages: Vec<Message> = (0..EVENTS).map(|n| order(n, 10)).collect();
     Publisher::connect(&broker.url()).await.publish("orders", &messages).await;
-    eventually("it is in full swing", IN_TIME, || async {
-        (api.count() > 100).then_some(())
-    })
-    .await;
+    eventually("it is in full swing", IN_TIME, || async { (api.count() > 100).then_some(()) })
+        .await;
     assert!(gateway.stop().await.success());
     let before = api.accepted().0;
     assert!(before < EVENTS, "it was stopped in the middle");

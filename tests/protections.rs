@@ -27,10 +27,8 @@ async fn the_rate_limit_holds_in_every_window_and_is_used() {
     .await;
     let messages: Vec<Message> = (0..EVENTS).map(|n| order(n, 10)).collect();
     Publisher::connect(&broker.url()).await.publish("orders", &messages).await;
-    eventually("all have arrived", IN_TIME, || async {
-        (api.count() == EVENTS).then_some(())
-    })
-    .await;
+    eventually("all have arrived", IN_TIME, || async { (api.count() == EVENTS).then_some(()) })
+        .await;
     let times: Vec<u64> = api.requests().iter().map(|request| request.at_ms).collect();
     // The contract allows 50 ms between token and socket: what lies within 950 ms was sent within
     // a half-open second whatever the jitter.

@@ -41,10 +41,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            problem: problem.into(),
-        }
+        Self { key: key.into(), problem: problem.into() }
     }
 }
 
@@ -335,8 +332,6 @@ impl<'de> serde::Deserialize<'de> for BodyConfig {
         if text == "none" {
             return Ok(Self::Empty);
         }
-        Expression::compile(&text)
-            .map(Self::Expression)
-            .map_err(serde::de::Error::custom)
+        Expression::compile(&text).map(Self::Expression).map_err(serde::de::Error::custom)
     }
 }

@@ -148,10 +148,7 @@ impl Delivery {
     /// same for every attempt, restart and replay of this delivery.
     #[must_use]
     pub fn idempotency_key(&self) -> Uuid {
-        let name = format!(
-            "tidegate:{}\n{}\n{}",
-            self.route, self.event.source, self.event.id
-        );
+        let name = format!("tidegate:{}\n{}\n{}", self.route, self.event.source, self.event.id);
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
     }
 }

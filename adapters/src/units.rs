@@ -20,9 +20,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         "" if number == "0" => 1,
         _ => {
-            return Err(format!(
-                "`{text}` is not a duration: write 500ms, 10s, 5m, 1h or 3d"
-            ));
+            return Err(format!("`{text}` is not a duration: write 500ms, 10s, 5m, 1h or 3d"));
         }
     };
     let number: u64 = number
@@ -52,9 +50,8 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "TiB" => 40,
         _ => return Err(format!("`{text}` is not a size: write 64KiB, 1MiB or 2GiB")),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` is not a size: write 64KiB, 1MiB or 2GiB"))?;
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` is not a size: write 64KiB, 1MiB or 2GiB"))?;
     number
         .checked_mul(1 << shift)
         .filter(|bytes| *bytes <= i64::MAX as u64)
@@ -156,8 +153,7 @@ pub mod method {
     /// When it is no method token.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<http::Method, D::Error> {
         let text = String::deserialize(from)?;
-        text.parse()
-            .map_err(|_| D::Error::custom(format!("`{text}` is not an HTTP method")))
+        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not an HTTP method")))
     }
 }
 
@@ -167,10 +163,7 @@ where
     D: Deserializer<'de>,
     T: std::str::FromStr<Err = String>,
 {
-    Scalar::deserialize(from)?
-        .text()
-        .parse()
-        .map_err(D::Error::custom)
+    Scalar::deserialize(from)?.text().parse().map_err(D::Error::custom)
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ impl Admin {
         let connections = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let slot = Arc::clone(&slots).acquire_owned().await.expect("the slots are never closed");
+            let slot =
+                Arc::clone(&slots).acquire_owned().await.expect("the slots are never closed");
             let stream = tokio::select! {
                 () = shutdown.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {
@@ -157,7 +158,9 @@ async fn read(body: Incoming) -> Result<Bytes, Answer> {
     let whole = Limited::new(body, BODY_MAX).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body exceeds 4 MiB or broke off")),
+        Ok(Err(_)) => {
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body exceeds 4 MiB or broke off"))
+        }
         Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 s")),
     }
 }

@@ -141,8 +141,10 @@ impl App {
             let built = build_route(&config, name, route, &apis, &upstreams)?;
             let activity = Arc::new(Activity::default());
             let upstream = Arc::clone(&built.upstream);
-            routes.insert(Arc::clone(name), RouteParts { activity: Arc::clone(&activity), upstream });
-            intakes.push((Arc::clone(name), build_intake(name, route, &queue, &activity, &metrics)));
+            routes
+                .insert(Arc::clone(name), RouteParts { activity: Arc::clone(&activity), upstream });
+            intakes
+                .push((Arc::clone(name), build_intake(name, route, &queue, &activity, &metrics)));
             loops.push(delivery::Loop::new(
                 Arc::new(built),
                 Arc::clone(&queue),

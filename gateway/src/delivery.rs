@@ -313,8 +313,7 @@ impl Loop {
             return Offered::Done;
         }
         let attempt = delivery.tries + 1;
-        let call =
-            Call { delivery: Arc::clone(&delivery), attempt, request, gate: permit.gate() };
+        let call = Call { delivery: Arc::clone(&delivery), attempt, request, gate: permit.gate() };
         self.spawn(self.attempt(delivery).make(call, permit));
         Offered::Done
     }

@@ -127,7 +127,11 @@ fn invite(admin: &str, apis: [&Handle; 3]) -> Result<(), String> {
          {admin}/api/v1/deliveries?state=delivered&limit=5\n"
     );
     for api in apis {
-        lines.push_str(&format!("    {}/_mock/requests  what the {} API got\n", api.url(), api.name()));
+        lines.push_str(&format!(
+            "    {}/_mock/requests  what the {} API got\n",
+            api.url(),
+            api.name()
+        ));
     }
     lines.push_str(&format!(
         "\n    tidegate --help        (with --admin {admin})\n\n  Ctrl-C closes it.\n"

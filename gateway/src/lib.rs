@@ -5,14 +5,14 @@
 //!           (durable = yes)           (one loop, both directions)
 //! ```
 
-pub mod config;
-pub mod queue;
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod config;
 pub mod delivery;
 pub mod demo;
 pub mod mock;
 pub mod protect;
+pub mod queue;
 pub mod shutdown;
 pub mod telemetry;

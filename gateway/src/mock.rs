@@ -101,7 +101,8 @@ impl MockApi {
         let connections = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let slot = Arc::clone(&slots).acquire_owned().await.expect("the slots are never closed");
+            let slot =
+                Arc::clone(&slots).acquire_owned().await.expect("the slots are never closed");
             let stream = tokio::select! {
                 () = shutdown.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {

@@ -321,10 +321,7 @@ impl Permit {
                 self.upstream.changed_to(change);
             }
         }
-        Reported {
-            probe: ticket.is_some_and(Ticket::is_probe),
-            unsettled: self.unsettled.take(),
-        }
+        Reported { probe: ticket.is_some_and(Ticket::is_probe), unsettled: self.unsettled.take() }
     }
 }
 
@@ -367,7 +364,8 @@ fn health_for_breaker(ticket: Ticket, answer: &Result<Receipt, Failure>) -> Heal
 
 /// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts.
 fn quiet_for(asked: Option<Duration>, streak: u32) -> Duration {
-    asked.unwrap_or_else(|| Duration::from_secs(1).saturating_mul(1 << streak.min(6)).min(QUIET_MAX))
+    asked
+        .unwrap_or_else(|| Duration::from_secs(1).saturating_mul(1 << streak.min(6)).min(QUIET_MAX))
 }
 
 /// The address as shown to operators: without the user part, which is a secret.

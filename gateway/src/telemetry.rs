@@ -232,7 +232,11 @@ impl Families {
             self.duplicate.clone(),
         );
         registry.register("deliveries", "Deliveries ended", self.ended.clone());
-        registry.register("attempts", "Attempts that reached for the network", self.attempts.clone());
+        registry.register(
+            "attempts",
+            "Attempts that reached for the network",
+            self.attempts.clone(),
+        );
         registry.register(
             "attempt_duration_seconds",
             "Time an attempt took, connect included",
@@ -312,7 +316,8 @@ mod tests {
         let text = classic(&text);
         assert!(text.contains("# TYPE tidegate_events_accepted_total counter\n"), "{text}");
         assert!(text.contains("tidegate_events_accepted_total{route=\"a\\\"b\"} 3\n"), "{text}");
-        let dead = "tidegate_deliveries_total{route=\"a\\\"b\",outcome=\"dead\",reason=\"rejected\"} 1";
+        let dead =
+            "tidegate_deliveries_total{route=\"a\\\"b\",outcome=\"dead\",reason=\"rejected\"} 1";
         assert!(text.contains(dead), "{text}");
         assert!(!text.contains("# EOF"), "{text}");
     }

@@ -127,7 +127,11 @@ impl<'s> Refusal<'s> {
 
     /// # Errors
     /// What is refused, with its place.
-    pub(super) fn check(&mut self, term: &Term<&'s str>, depth: usize) -> Result<(), ExpressionError> {
+    pub(super) fn check(
+        &mut self,
+        term: &Term<&'s str>,
+        depth: usize,
+    ) -> Result<(), ExpressionError> {
         if depth > TREE_MAX {
             return Err(ExpressionError::new("nests too deep: split it up"));
         }
@@ -179,7 +183,10 @@ impl<'s> Refusal<'s> {
 
     fn text_times_number(&self) -> ExpressionError {
         let at = self.code.find('*').unwrap_or(0);
-        ExpressionError::at(at, "string × number is refused: it may fill memory; write the text out")
+        ExpressionError::at(
+            at,
+            "string × number is refused: it may fill memory; write the text out",
+        )
     }
 }
 
@@ -190,7 +197,12 @@ fn is_text(term: &Term<&str>) -> bool {
 /// Calls `look` with each direct child, definitions' bodies excepted.
 fn for_each_child<'t, 's>(term: &'t Term<&'s str>, look: &mut impl FnMut(&'t Term<&'s str>)) {
     match term {
-        Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) | Term::Arr(None) => {}
+        Term::Id
+        | Term::Recurse
+        | Term::Num(_)
+        | Term::Break(_)
+        | Term::Var(_)
+        | Term::Arr(None) => {}
         Term::Str(_, parts) => {
             for part in parts {
                 if let StrPart::Term(term) = part {
@@ -314,12 +326,8 @@ pub(super) fn weighed<'s>(term: Term<&'s str>) -> Term<&'s str> {
             branches.into_iter().map(|(when, then)| (weighed(when), weighed(then))).collect(),
             otherwise.map(inner),
         ),
-        Term::Def(defs, of) => {
-            Term::Def(defs.into_iter().map(weighed_def).collect(), inner(of))
-        }
-        Term::Call(name, args) => {
-            weigh(Term::Call(name, args.into_iter().map(weighed).collect()))
-        }
+        Term::Def(defs, of) => Term::Def(defs.into_iter().map(weighed_def).collect(), inner(of)),
+        Term::Call(name, args) => weigh(Term::Call(name, args.into_iter().map(weighed).collect())),
         Term::Fold(name, over, pattern, args) => {
             // The second argument is what each step makes.
             let args = args.into_iter().enumerate().map(|(n, arg)| match n {

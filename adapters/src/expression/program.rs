@@ -36,11 +36,7 @@ impl Program {
         let term = parse(code)?;
         guard::Refusal::new(code).check(&term, 0)?;
         let mentions_event = guard::mentions(&term, "$event");
-        let main = Def {
-            name: "__main",
-            args: VARIABLES.to_vec(),
-            body: guard::weighed(term),
-        };
+        let main = Def { name: "__main", args: VARIABLES.to_vec(), body: guard::weighed(term) };
         let library = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let library = library.filter(|def| !guard::LEFT_OUT.contains(&def.name));
         let prelude = library.map(|def| guard::weighed_def(shorter(def))).chain([main]);

@@ -80,9 +80,25 @@ fn numbers_keep_their_text_and_bare_paths_their_bytes() {
 fn bare_paths_agree_with_jq() {
     let data = r#"{"a": {"b": [10, {"c": null}, "x"]}, "k\u0065y": 1, "dup": 1, "dup": 2, "é": 3}"#;
     let paths = [
-        ".", ".data", ".id", ".type", ".data.a", ".data.a.b[0]", ".data.a.b[-1]", ".data.a.b[7]",
-        ".data.a.b[-9]", ".data.a.b[1].c.d", ".data.key", ".data.dup", ".data.missing.more",
-        ".data[\"é\"]", ".data.a[\"b\"][1]", ".data.[\"a\"]", ".data.a.b.c", ".id.x", ".data.dup[0]",
+        ".",
+        ".data",
+        ".id",
+        ".type",
+        ".data.a",
+        ".data.a.b[0]",
+        ".data.a.b[-1]",
+        ".data.a.b[7]",
+        ".data.a.b[-9]",
+        ".data.a.b[1].c.d",
+        ".data.key",
+        ".data.dup",
+        ".data.missing.more",
+        ".data[\"é\"]",
+        ".data.a[\"b\"][1]",
+        ".data.[\"a\"]",
+        ".data.a.b.c",
+        ".id.x",
+        ".data.dup[0]",
     ];
     for path in paths {
         assert!(BarePath::parse(path).is_some(), "{path}");
@@ -210,7 +226,8 @@ fn variables_are_there() {
 
 #[test]
 fn templates_render_for_their_place() {
-    let data = r#"{"id": "a/b c", "n": 7, "no": null, "dots": "..", "o": {}, "nl": "a\nb", "e": ""}"#;
+    let data =
+        r#"{"id": "a/b c", "n": 7, "no": null, "dots": "..", "o": {}, "nl": "a\nb", "e": ""}"#;
     let ok = [
         ("/members/{.data.id}/points", Place::Path, "/members/a%2Fb%20c/points"),
         ("/a/{.data.n}", Place::Path, "/a/7"),

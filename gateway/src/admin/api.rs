@@ -5,9 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use tidegate_adapters::{
-    DeadReason, DeliveryId, Timestamp, event::attribute::rfc3339,
-};
+use tidegate_adapters::{DeadReason, DeliveryId, Timestamp, event::attribute::rfc3339};
 
 use super::{Answer, ok, problem};
 use crate::{
@@ -289,9 +287,9 @@ fn state_named(name: &str) -> Result<State, String> {
         "delivered" => Ok(State::Delivered),
         "dead" => Ok(State::Dead),
         "discarded" => Ok(State::Discarded),
-        _ => Err(format!(
-            "`{name}` is no state; there are pending active delivered dead discarded"
-        )),
+        _ => {
+            Err(format!("`{name}` is no state; there are pending active delivered dead discarded"))
+        }
     }
 }
 

@@ -44,9 +44,10 @@ pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
         (true, false) => "full",
         (true, true) => "up",
     };
-    let sources = inspect.routes().into_iter().map(|(name, activity)| {
-        (name.to_string(), up(activity.source_up).into())
-    });
+    let sources = inspect
+        .routes()
+        .into_iter()
+        .map(|(name, activity)| (name.to_string(), up(activity.source_up).into()));
     let body = json!({
         "ready": ready,
         "stopping": inspect.stopping(),

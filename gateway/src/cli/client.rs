@@ -64,10 +64,9 @@ impl Admin {
         let port = url.port_or_known_default().unwrap_or(80);
         let stream =
             TcpStream::connect((&*host, port)).await.map_err(|error| unreachable(&error))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(&error))?;
         let driver = tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)

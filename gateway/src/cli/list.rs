@@ -74,7 +74,14 @@ pub(super) async fn routes(admin: &Admin, json: bool) -> Result<(), String> {
         return print(&format!("{answer}\n"));
     }
     let mut table = Table::new(&[
-        "ROUTE", "STATE", "SOURCE", "PENDING", "ACTIVE", "DELIVERED", "DEAD", "OLDEST DUE",
+        "ROUTE",
+        "STATE",
+        "SOURCE",
+        "PENDING",
+        "ACTIVE",
+        "DELIVERED",
+        "DEAD",
+        "OLDEST DUE",
     ]);
     for route in items(&answer["routes"]) {
         let counts = &route["counts"];
@@ -124,11 +131,7 @@ pub(super) async fn upstreams(admin: &Admin, json: bool) -> Result<(), String> {
 }
 
 /// `tidegate deliveries list`: follows cursors until it has `limit` or the end.
-pub(super) async fn deliveries(
-    admin: &Admin,
-    filters: &Filters,
-    json: bool,
-) -> Result<(), String> {
+pub(super) async fn deliveries(admin: &Admin, filters: &Filters, json: bool) -> Result<(), String> {
     const PAGE: usize = 500;
     let mut found: Vec<Value> = Vec::new();
     let mut cursor: Option<String> = None;
@@ -145,8 +148,9 @@ pub(super) async fn deliveries(
         let body = serde_json::json!({ "deliveries": found, "next": cursor });
         return print(&format!("{body}\n"));
     }
-    let mut table =
-        Table::new(&["ID", "EVENT", "ROUTE", "STATE", "REASON", "KEY", "ATTEMPTS", "ACCEPTED", "DUE"]);
+    let mut table = Table::new(&[
+        "ID", "EVENT", "ROUTE", "STATE", "REASON", "KEY", "ATTEMPTS", "ACCEPTED", "DUE",
+    ]);
     for delivery in &found {
         table.row([
             text(&delivery["id"]),
@@ -172,8 +176,18 @@ pub(super) async fn delivery(admin: &Admin, id: &str, json: bool) -> Result<(), 
     }
     let mut shown = String::new();
     for key in [
-        "id", "route", "upstream", "state", "reason", "detail", "key", "event_id", "type",
-        "attempt_count", "accepted_at", "due_at",
+        "id",
+        "route",
+        "upstream",
+        "state",
+        "reason",
+        "detail",
+        "key",
+        "event_id",
+        "type",
+        "attempt_count",
+        "accepted_at",
+        "due_at",
     ] {
         let value = text(&delivery[key]);
         if value != "-" {

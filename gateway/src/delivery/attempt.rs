@@ -46,8 +46,7 @@ impl Attempt {
             self.metrics.attempt(&self.route.name, self.route.upstream.name(), result, took);
             AttemptRecord { number, at: began_at, duration: took, result, detail, exchange }
         });
-        let settlement =
-            Settlement { delivery: Arc::clone(&self.delivery), outcome, attempt };
+        let settlement = Settlement { delivery: Arc::clone(&self.delivery), outcome, attempt };
         let finished = self.settle(settlement).await;
         drop(reported.unsettled);
         finished

@@ -74,9 +74,7 @@ mod tests {
     use std::{num::NonZeroU32, sync::Arc};
 
     use proptest::prelude::*;
-    use tidegate_adapters::{
-        AttemptResult, Data, DeliveryId, Event, Exchange, Health, Throttle,
-    };
+    use tidegate_adapters::{AttemptResult, Data, DeliveryId, Event, Exchange, Health, Throttle};
 
     use super::*;
 
@@ -130,12 +128,7 @@ mod tests {
     }
 
     fn at(now_ms: i64) -> Moment {
-        Moment {
-            now: Timestamp(now_ms),
-            first_attempt_at: Timestamp(0),
-            probe: false,
-            chance: 0.5,
-        }
+        Moment { now: Timestamp(now_ms), first_attempt_at: Timestamp(0), probe: false, chance: 0.5 }
     }
 
     fn retry_at(outcome: &Outcome) -> (i64, u32) {
@@ -147,8 +140,7 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_maximum() {
-        let delays: Vec<u64> =
-            (1..=12).map(|n| backoff(&retry(), n, 0.5).as_secs()).collect();
+        let delays: Vec<u64> = (1..=12).map(|n| backoff(&retry(), n, 0.5).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]);
     }
 
@@ -190,7 +182,9 @@ mod tests {
     fn age_counts_from_the_first_attempt() {
         let day_ms = 86_400_000;
         let failed = failure(None, None);
-        assert!(retry_at(&after_failure(&retry(), &delivery(9), &failed, at(3 * day_ms - 1))).0 > 0);
+        assert!(
+            retry_at(&after_failure(&retry(), &delivery(9), &failed, at(3 * day_ms - 1))).0 > 0
+        );
         let outcome = after_failure(&retry(), &delivery(9), &failed, at(3 * day_ms));
         assert!(matches!(outcome, Outcome::Dead { reason: DeadReason::Expired, .. }));
     }

@@ -92,7 +92,9 @@ impl Narrator {
             said.push_str("         ✓ A probe got through: the loyalty SaaS is back.\n");
         }
         if quiet && !self.held {
-            said.push_str("         … It answers 429: all its calls pause for as long as it asks.\n");
+            said.push_str(
+                "         … It answers 429: all its calls pause for as long as it asks.\n",
+            );
         }
         self.breaker = breaker;
         self.held = quiet;

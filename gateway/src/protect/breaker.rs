@@ -297,10 +297,7 @@ mod tests {
         let probe = go(&mut breaker, later);
         assert!(probe.is_probe());
         assert_eq!(breaker.ask(later), Asked::WaitForProbe);
-        assert_eq!(
-            breaker.record(probe, DeliveryId(1), Health::Good, || 1, later),
-            Change::Closed
-        );
+        assert_eq!(breaker.record(probe, DeliveryId(1), Health::Good, || 1, later), Change::Closed);
         assert!(!go(&mut breaker, later).is_probe());
     }
 

@@ -28,11 +28,7 @@
 //! [`STALE_AFTER`](super::STALE_AFTER) this stays within the 50 ms that the contract allows between
 //! the token and the socket.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -195,7 +191,11 @@ impl RateLimits {
     #[must_use]
     pub fn status(&self, now: Instant) -> Vec<LimitStatus> {
         let states = self.state.lock();
-        self.limits.iter().zip(states.iter()).map(|(limit, state)| limit.status(state, now)).collect()
+        self.limits
+            .iter()
+            .zip(states.iter())
+            .map(|(limit, state)| limit.status(state, now))
+            .collect()
     }
 
     /// When the limits of the whole upstream, and when those of the call's keys, allow it.

@@ -233,12 +233,7 @@ impl Shared {
         let mut seen = self.seen.write();
         seen.routes = ledger.statuses();
         seen.route_cap = caps.route;
-        seen.status = QueueStatus {
-            bytes,
-            bytes_max: caps.size,
-            room,
-            writable: !self.failed(),
-        };
+        seen.status = QueueStatus { bytes, bytes_max: caps.size, room, writable: !self.failed() };
         drop(seen);
         self.room.notify_waiters();
     }
@@ -336,9 +331,10 @@ impl Queue for SqliteQueue {
         held: HashSet<DeliveryId>,
     ) -> BoxFuture<'_, Result<Page, QueueError>> {
         let route = Arc::clone(route);
-        Box::pin(self.readers.read(move |connection| {
-            reader::page(connection, &route, now, limit, &held)
-        }))
+        Box::pin(
+            self.readers
+                .read(move |connection| reader::page(connection, &route, now, limit, &held)),
+        )
     }
 
     fn claim(&self, id: DeliveryId) -> bool {
@@ -369,9 +365,9 @@ impl Queue for SqliteQueue {
         cursor: Option<DeliveryId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<ListPage, QueueError>> {
-        Box::pin(self.readers.read(move |connection| {
-            reader::list(connection, &filter, cursor, limit)
-        }))
+        Box::pin(
+            self.readers.read(move |connection| reader::list(connection, &filter, cursor, limit)),
+        )
     }
 
     fn show(&self, id: DeliveryId) -> BoxFuture<'_, Result<Listed, QueueError>> {

@@ -46,8 +46,7 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     }
     let broker = inspect.broker();
     page.describe("tidegate_broker_connected", "Whether the connection to RabbitMQ is up");
-    for (role, up) in
-        [("consume", broker.consume_connected), ("publish", broker.publish_connected)]
+    for (role, up) in [("consume", broker.consume_connected), ("publish", broker.publish_connected)]
     {
         page.sample("tidegate_broker_connected", &[("role", role)], u8::from(up));
     }

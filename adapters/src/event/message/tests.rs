@@ -251,10 +251,9 @@ fn what_the_metadata_leaves_out_comes_from_the_message() {
 
 #[test]
 fn metadata_times_may_count_from_the_epoch() {
-    for (time, expected) in [
-        ("1522949460", "2018-04-05T17:31:00Z"),
-        ("1522949460123", "2018-04-05T17:31:00.123Z"),
-    ] {
+    for (time, expected) in
+        [("1522949460", "2018-04-05T17:31:00Z"), ("1522949460123", "2018-04-05T17:31:00.123Z")]
+    {
         let body = format!(r#"{{"metadata": {{"eventId": "1", "timestamp": {time}}}}}"#);
         assert_eq!(event(&message(None, body)).time.as_deref(), Some(expected));
     }

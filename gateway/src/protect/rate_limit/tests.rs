@@ -48,7 +48,10 @@ async fn a_list_takes_all_or_nothing() {
     for _ in 0..50 {
         assert!(matches!(limits.take(&vec![None, None], now, now), Taken::Upstream(_)));
     }
-    assert!((limits.status(now)[0].used - before).abs() < f64::EPSILON, "the loose one lost tokens");
+    assert!(
+        (limits.status(now)[0].used - before).abs() < f64::EPSILON,
+        "the loose one lost tokens"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,9 +24,8 @@ pub(super) struct Lock {
 /// # Errors
 /// What the system says.
 pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
-    let failed = |error: std::io::Error| {
-        QueueError::Store(format!("{}: {error}", path.display()).into())
-    };
+    let failed =
+        |error: std::io::Error| QueueError::Store(format!("{}: {error}", path.display()).into());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
@@ -80,12 +79,8 @@ impl Ballast {
         if std::fs::metadata(&self.path).is_ok_and(|known| known.len() == self.size) {
             return true;
         }
-        let written = private()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(&self.path)
-            .and_then(|mut file| {
+        let written = private().create(true).write(true).truncate(true).open(&self.path).and_then(
+            |mut file| {
                 // Written, not only sized: a sparse file takes up nothing.
                 let zeros = vec![0; 1 << 16];
                 let mut left = self.size;
@@ -96,7 +91,8 @@ impl Ballast {
                     left -= step;
                 }
                 file.sync_all()
-            });
+            },
+        );
         if written.is_err() {
             self.give_up();
         }

@@ -107,7 +107,11 @@ impl Ledger {
     }
 
     /// The route of that name, added when it is new.
-    pub(super) fn index(&mut self, connection: &Connection, name: &Arc<str>) -> rusqlite::Result<usize> {
+    pub(super) fn index(
+        &mut self,
+        connection: &Connection,
+        name: &Arc<str>,
+    ) -> rusqlite::Result<usize> {
         if let Some(index) = self.by_name.get(name) {
             return Ok(*index);
         }

@@ -14,9 +14,7 @@ use tidegate_adapters::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{schema, transaction::state_number};
-use crate::queue::{
-    AttemptRecord, Filter, ListPage, Listed, PAGE_BYTES, Page, QueueError, State,
-};
+use crate::queue::{AttemptRecord, Filter, ListPage, Listed, PAGE_BYTES, Page, QueueError, State};
 
 /// A list stops after this and gives a cursor.
 const LIST_TIME: Duration = Duration::from_millis(40);
@@ -243,9 +241,9 @@ fn listed(connection: &Connection, id: i64, whole: bool) -> rusqlite::Result<Opt
         .query_row([id], |row| {
             let invalid: bool = row.get(3)?;
             let event = if invalid { no_event(row)? } else { event(row, 4, Some(5))? };
-            let (state, tries) = settled.as_ref().map_or((State::Pending, 0), |(state, tries, ..)| {
-                (state_of(*state), *tries)
-            });
+            let (state, tries) = settled
+                .as_ref()
+                .map_or((State::Pending, 0), |(state, tries, ..)| (state_of(*state), *tries));
             let dead = settled.as_ref().and_then(|(_, _, reason, detail)| {
                 let reason = DeadReason::ALL.get(usize::try_from((*reason)?).ok()?)?;
                 Some((*reason, detail.clone().unwrap_or_default()))
@@ -266,7 +264,14 @@ fn listed(connection: &Connection, id: i64, whole: bool) -> rusqlite::Result<Opt
                 false => None,
             };
             let due_at = due.map(|due| Timestamp(due.at));
-            Ok(Listed { delivery: Arc::new(delivery), state, dead, due_at, raw, attempts: Vec::new() })
+            Ok(Listed {
+                delivery: Arc::new(delivery),
+                state,
+                dead,
+                due_at,
+                raw,
+                attempts: Vec::new(),
+            })
         })
         .optional()
 }

@@ -1,9 +1,7 @@
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::atomic::AtomicI64};
 
 use tempfile::TempDir;
-use tidegate_adapters::{
-    AttemptResult, Data, DeadReason, Delivery, Event, Exchange, Invalid,
-};
+use tidegate_adapters::{AttemptResult, Data, DeadReason, Delivery, Event, Exchange, Invalid};
 
 use bytes::Bytes;
 
@@ -183,11 +181,7 @@ async fn a_retry_is_due_at_its_time_with_its_attempts() {
         let outcome = Outcome::Retry { at: Timestamp(now + 5_000), attempts: n };
         bench.settle(&delivery, outcome).await;
         assert!(bench.due().await.is_empty());
-        let page = bench
-            .queue
-            .page(&"r".into(), Timestamp(now), 10, HashSet::new())
-            .await
-            .unwrap();
+        let page = bench.queue.page(&"r".into(), Timestamp(now), 10, HashSet::new()).await.unwrap();
         assert_eq!(page.next_at, Some(Timestamp(now + 5_000)));
         bench.pass(5_000);
         delivery = bench.due().await.remove(0);

@@ -227,7 +227,9 @@ impl Transaction<'_> {
 
     fn lane_head(&self, no: i64, lane: &[u8]) -> rusqlite::Result<Option<i64>> {
         self.connection
-            .prepare_cached("SELECT id FROM lane WHERE route = ?1 AND lane = ?2 ORDER BY id LIMIT 1")?
+            .prepare_cached(
+                "SELECT id FROM lane WHERE route = ?1 AND lane = ?2 ORDER BY id LIMIT 1",
+            )?
             .query_row(params![no, lane], |row| row.get(0))
             .optional()
     }
@@ -376,7 +378,8 @@ impl Transaction<'_> {
                 .prepare_cached("DELETE FROM attempt WHERE delivery = ?1 AND n <= ?2")?
                 .execute(params![id, attempt.number - ATTEMPTS_KEPT])?;
         }
-        let bytes = (exchange.request.len() + exchange.response.len() + attempt.detail.len()) as u64;
+        let bytes =
+            (exchange.request.len() + exchange.response.len() + attempt.detail.len()) as u64;
         self.effects.written += bytes + ROW_BYTES;
         Ok(bytes)
     }

@@ -33,9 +33,7 @@ use super::{
     ledger::Ledger,
     transaction::{Caps, Effects, Transaction, append_bytes},
 };
-use crate::queue::{
-    Append, AppendError, Appended, QueueError, RouteSettings, Settlement,
-};
+use crate::queue::{Append, AppendError, Appended, QueueError, RouteSettings, Settlement};
 
 /// The most commands in one transaction, and the most bytes of appends.
 const COMMANDS_MAX: usize = 4096;

@@ -89,11 +89,8 @@ fn what_harms_nobody_is_tolerated() {
     assert_eq!((event.subject, event.time), (None, None));
     assert_eq!(event.dataschema.as_deref(), Some("https://s.example"));
     assert_eq!(event.datacontenttype.as_deref(), Some("text/json"));
-    let expected = [
-        ("partitionkey", json!("p")),
-        ("samplingrate", json!("0.50")),
-        ("big", json!(u64::MAX)),
-    ];
+    let expected =
+        [("partitionkey", json!("p")), ("samplingrate", json!("0.50")), ("big", json!(u64::MAX))];
     assert_eq!(event.extensions, expected.map(|(k, v)| (k.to_owned(), v)).into());
     assert_eq!(event.data, json_data("[1]"));
 }
