@@ -4,7 +4,10 @@ use std::{
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -89,8 +92,8 @@ pub enum SessionError {
     /// RabbitMQ cancelled the consumer: the queue was deleted, or its node went down.
     #[error("RabbitMQ cancelled the consumer: the queue is gone or moving")]
     Cancelled,
-    /// The tags of a channel's deliveries count up from 1, and one did not.
-    #[error("a message was lost between RabbitMQ and us: the channel is closed to get it again")]
+    /// The client library dropped a message, so nothing after it may be acked together with it.
+    #[error("a message was dropped before it reached us; RabbitMQ delivers it again")]
     Gap,
     /// An ack came too late for its channel.
     #[error("the channel was closed before its ack")]
@@ -176,24 +179,6 @@ impl Broker {
         Ok(Self { uri, tls })
     }
 
-    /// The major version that RabbitMQ says it has, 0 if it says none. The library keeps what the
-    /// server tells of itself to itself, so this reads its greeting on a connection of its own.
-    async fn major_version(&self) -> Result<u16, SessionError> {
-        let authority = &self.uri.authority;
-        let greeting = in_step("greeting", async {
-            let stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
-            match &self.tls_plain {
-                Some(tls) => {
-                    let name = ServerName::try_from(authority.host.clone());
-                    let name = name.map_err(io::Error::other)?;
-                    read_greeting(tls.connect(name, stream).await?).await
-                }
-                None => read_greeting(stream).await,
-            }
-        });
-        Ok(greeting::major_version(&greeting.await?))
-    }
-
     /// Dials and shakes hands; `role` is shown in RabbitMQ's list of connections.
     ///
     /// The socket is there before the library is asked: what it starts for a connection that
@@ -201,19 +186,21 @@ impl Broker {
     pub(super) async fn connect(&self, role: &'static str) -> Result<Link, SessionError> {
         let handshake = |source| SessionError::Amqp { step: "handshake", source };
         let runtime = lapin::runtime::default_runtime().map_err(handshake)?;
-        // The wire comes before the connection, so it is dropped after it on every way out of here.
         let authority = &self.uri.authority;
-        let address = (authority.host.as_str(), authority.port);
+        let network = |step| move |source| SessionError::Network { step, source };
         let stream = in_step("connect", async {
+            let address = (authority.host.as_str(), authority.port);
             let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
             AsyncTcpStream::connect(&runtime, addresses).await
         })
         .await?;
-        let AsyncTcpStream::Plain(plain) = &stream else {
-            unreachable!("a stream is plain until it is upgraded, which comes next")
+        // Declared before the connection, so dropped after it on every way out of here.
+        let wire = match &stream {
+            AsyncTcpStream::Plain(plain) => {
+                Wire::of(plain.get_ref()).map_err(network("connect"))?
+            }
+            _ => unreachable!("a stream is plain until it is upgraded, which comes next"),
         };
-        let wire = Wire::of(plain.get_ref())
-            .map_err(|source| SessionError::Network { step: "connect", source })?;
         let stream = match &self.tls {
             Some(tls) => in_step("TLS handshake", stream.into_rustls(tls, &authority.host)).await?,
             None => stream,
@@ -226,7 +213,12 @@ impl Broker {
         let connecting =
             Connection::connector(self.uri.clone(), runtime, hand_over, properties(role));
         let connection = within("handshake", connecting).await?;
-        Ok(Link { connection, broken: CancellationToken::new(), _wire: wire })
+        Ok(Link {
+            connection,
+            broken: CancellationToken::new(),
+            knows_no_limit: AtomicBool::new(true),
+            _wire: wire,
+        })
     }
 }
 
@@ -268,6 +260,8 @@ impl Drop for Wire {
 pub(super) struct Link {
     connection: Connection,
     broken: CancellationToken,
+    /// Whether this RabbitMQ understands a delivery limit of -1; so until it has said no.
+    knows_no_limit: AtomicBool,
     _wire: Wire,
 }
 
@@ -278,6 +272,14 @@ impl Link {
 
     pub(super) fn blocked(&self) -> bool {
         self.connection.status().blocked()
+    }
+
+    pub(super) fn knows_no_limit(&self) -> bool {
+        self.knows_no_limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forget_no_limit(&self) {
+        self.knows_no_limit.store(false, Ordering::Relaxed);
     }
 
     /// Says that the connection hangs: it is given up for all who share it.
