@@ -22,6 +22,7 @@ mod guard;
 mod path;
 mod program;
 mod template;
+mod weigh;
 
 use std::sync::{Arc, OnceLock};
 

@@ -6,6 +6,9 @@
 //!             not ready ─► sources stop ─► loops drain ─► queue closes ─► admin stops
 //! ```
 
+mod build;
+mod inspect;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -20,10 +23,6 @@ use futures_util::future::BoxFuture;
 use tidegate_adapters::{
     Event, Intake, Timestamp,
     embedded::{self, Embedded},
-    http::{
-        Api,
-        caller::{Caller, HttpTarget},
-    },
     rabbitmq,
 };
 use tokio::{
@@ -34,15 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
-    config::{Broker, Config, OnDead, RouteConfig, Source, Target},
-    delivery::{self, Activity, Clock, intake::RouteIntake},
-    protect::{self, Upstream, UpstreamStatus},
-    queue::{
-        Queue, QueueError, RouteSettings,
-        sqlite::{Options, SqliteQueue},
-    },
+    config::Config,
+    delivery::{self, Activity, Clock},
+    protect::{Upstream, UpstreamStatus},
+    queue::{Queue, QueueError},
     telemetry::Metrics,
 };
+
+pub use inspect::{BrokerActivity, Inspect, PublishError, RouteActivity};
 
 /// How long sources get to stop before the loops are told to.
 const SOURCES_STOP: Duration = Duration::from_secs(5);
@@ -131,20 +129,22 @@ impl App {
         let config = Arc::new(config);
         let clock: Clock = Arc::new(wall_clock);
         let metrics = Metrics::new(&config);
-        let queue = open_queue(&config, &metrics, &clock).await?;
-        let apis = build_apis(&config)?;
-        let upstreams = build_upstreams(&config, &metrics);
+        let queue = build::open_queue(&config, &metrics, &clock).await?;
+        let apis = build::build_apis(&config)?;
+        let upstreams = build::build_upstreams(&config, &metrics);
         let mut loops = Vec::new();
         let mut routes = BTreeMap::new();
         let mut intakes = Vec::new();
         for (name, route) in &config.routes {
-            let built = build_route(&config, name, route, &apis, &upstreams)?;
+            let built = build::build_route(&config, name, route, &apis, &upstreams)?;
             let activity = Arc::new(Activity::default());
             let upstream = Arc::clone(&built.upstream);
             routes
                 .insert(Arc::clone(name), RouteParts { activity: Arc::clone(&activity), upstream });
-            intakes
-                .push((Arc::clone(name), build_intake(name, route, &queue, &activity, &metrics)));
+            intakes.push((
+                Arc::clone(name),
+                build::build_intake(name, route, &queue, &activity, &metrics),
+            ));
             loops.push(delivery::Loop::new(
                 Arc::new(built),
                 Arc::clone(&queue),
@@ -153,7 +153,7 @@ impl App {
                 Arc::clone(&clock),
             ));
         }
-        let (broker, sources) = build_broker(&config, intakes)?;
+        let (broker, sources) = build::build_broker(&config, intakes)?;
         let address = config.settings.admin.listen;
         let (admin, admin_address) = Admin::bind(address, &config.settings.admin)
             .await
@@ -232,145 +232,6 @@ struct Stop {
     sources: CancellationToken,
     loops: CancellationToken,
     admin: CancellationToken,
-}
-
-async fn open_queue(
-    config: &Config,
-    metrics: &Metrics,
-    clock: &Clock,
-) -> Result<Arc<dyn Queue>, StartError> {
-    let queue = &config.settings.queue;
-    let metrics = metrics.clone();
-    let options = Options {
-        path: queue.sqlite.path.clone(),
-        max_size: queue.max_size,
-        max_route_share: queue.max_route_share,
-        keep_delivered: queue.keep.delivered,
-        keep_dead: queue.keep.dead,
-        observer: Arc::new(move |took| metrics.commit(took)),
-        clock: Arc::clone(clock),
-    };
-    let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(options)?);
-    let settings = config.routes.iter().map(|(name, route)| {
-        let Source::Rabbitmq(source) = &route.from;
-        RouteSettings {
-            name: Arc::clone(name),
-            dedupe: source.dedupe,
-            hold: route.on_dead == OnDead::Hold,
-        }
-    });
-    queue.configure(settings.collect()).await?;
-    for orphan in queue.routes().iter().filter(|route| !route.configured) {
-        if orphan.counts.pending > 0 {
-            tracing::warn!(
-                route = %orphan.name,
-                pending = orphan.counts.pending,
-                "deliveries of a route that the configuration does not have; they wait for it"
-            );
-        }
-    }
-    Ok(queue)
-}
-
-fn build_apis(config: &Config) -> Result<BTreeMap<Arc<str>, Arc<Api>>, StartError> {
-    let mut apis = BTreeMap::new();
-    for (name, upstream) in &config.upstreams {
-        let concurrency = upstream.concurrency.get() as usize;
-        let api = Api::new(&upstream.api, concurrency, config.mask.clone(), wall_clock)
-            .map_err(|problem| build_error(format!("upstreams.{name}"), &problem))?;
-        apis.insert(Arc::clone(name), Arc::new(api));
-    }
-    Ok(apis)
-}
-
-fn build_upstreams(config: &Config, metrics: &Metrics) -> BTreeMap<Arc<str>, Arc<Upstream>> {
-    let now = Instant::now();
-    let build = |(name, upstream): (&Arc<str>, _)| {
-        let built = Upstream::new(Arc::clone(name), upstream, metrics.clone(), now);
-        (Arc::clone(name), Arc::new(built))
-    };
-    config.upstreams.iter().map(build).collect()
-}
-
-fn build_route(
-    config: &Config,
-    name: &Arc<str>,
-    route: &RouteConfig,
-    apis: &BTreeMap<Arc<str>, Arc<Api>>,
-    upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
-) -> Result<delivery::Route, StartError> {
-    const KNOWN: &str = "the loader checked that every route's upstream exists";
-    let Target::Http(target) = &route.to;
-    let settings = config.upstreams.get(&*target.upstream).expect(KNOWN);
-    let api = apis.get(&*target.upstream).expect(KNOWN);
-    let same_upstream = config.routes.iter().filter(|(_, other)| {
-        let Target::Http(other) = &other.to;
-        other.upstream == target.upstream
-    });
-    Ok(delivery::Route {
-        name: Arc::clone(name),
-        target: HttpTarget::new(target, Arc::clone(api), route.retry.retry_after_max)
-            .map_err(|problem| build_error(format!("routes.{name}.to.http"), &problem))?,
-        service: protect::stack(Caller::new(Arc::clone(api)), settings.timeout),
-        upstream: Arc::clone(upstreams.get(&*target.upstream).expect(KNOWN)),
-        limit_keys: settings.rate_limit.iter().map(|limit| limit.key.clone()).collect(),
-        retry: route.retry.clone(),
-        peers: same_upstream.map(|(peer, _)| Arc::clone(peer)).collect(),
-    })
-}
-
-fn build_intake(
-    name: &Arc<str>,
-    route: &RouteConfig,
-    queue: &Arc<dyn Queue>,
-    activity: &Arc<Activity>,
-    metrics: &Metrics,
-) -> Arc<dyn Intake> {
-    let Source::Rabbitmq(source) = &route.from;
-    Arc::new(RouteIntake::new(
-        Arc::clone(name),
-        route.when.clone(),
-        route.order_by.clone(),
-        source.dedupe.is_some(),
-        Arc::clone(queue),
-        Arc::clone(activity),
-        metrics.clone(),
-    ))
-}
-
-fn build_broker(
-    config: &Config,
-    intakes: Vec<(Arc<str>, Arc<dyn Intake>)>,
-) -> Result<(BrokerHandle, Sources), StartError> {
-    let of_route = |name: &Arc<str>| {
-        let route = &config.routes[name];
-        let Source::Rabbitmq(source) = &route.from;
-        (source.clone(), route.order_by.is_some())
-    };
-    match &config.settings.broker {
-        Broker::Embedded(_) => {
-            let broker = Embedded::default();
-            for (name, intake) in intakes {
-                broker.bind(&name, of_route(&name).0.bind, intake);
-            }
-            Ok((BrokerHandle::Embedded(broker), Sources::Embedded))
-        }
-        Broker::Rabbitmq(broker) => {
-            let mut consumers = rabbitmq::Consumers::new(broker.clone())
-                .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?;
-            for (name, intake) in intakes {
-                let (source, ordered) = of_route(&name);
-                consumers.add(name, source, ordered, intake);
-            }
-            let state = consumers.state();
-            let handle = BrokerHandle::Rabbitmq { config: broker.clone(), state };
-            Ok((handle, Sources::Rabbitmq(consumers)))
-        }
-    }
-}
-
-fn build_error(key: String, problem: &dyn std::fmt::Display) -> StartError {
-    StartError::Build { key, problem: problem.to_string() }
 }
 
 /// The one place that reads the wall clock for the middle.
@@ -469,84 +330,4 @@ async fn publish_once(
         Err(rabbitmq::PublishError::Unroutable) => Err(PublishError::Unroutable { exchange, key }),
         Err(error) => Err(PublishError::Unavailable(error.to_string())),
     }
-}
-
-/// What an operator may look at, of a running gateway. The admin listener reads nothing else.
-pub trait Inspect: Send + Sync + 'static {
-    /// The configuration in force.
-    fn config(&self) -> Arc<Config>;
-
-    /// The queue.
-    fn queue(&self) -> Arc<dyn Queue>;
-
-    /// The counters.
-    fn metrics(&self) -> Metrics;
-
-    /// Every upstream, by name.
-    fn upstreams(&self) -> Vec<UpstreamStatus>;
-
-    /// What the loop holds of each route.
-    fn routes(&self) -> BTreeMap<Arc<str>, RouteActivity>;
-
-    /// The broker connections.
-    fn broker(&self) -> BrokerActivity;
-
-    /// True from the moment SIGTERM came.
-    fn stopping(&self) -> bool;
-
-    /// Wall time.
-    fn now(&self) -> Timestamp;
-
-    /// Where the admin listener is.
-    fn admin_url(&self) -> String;
-
-    /// Publishes one event to the broker in use.
-    fn publish(
-        &self,
-        exchange: String,
-        key: String,
-        event: Event,
-    ) -> BoxFuture<'static, Result<(), PublishError>>;
-}
-
-/// One route, as the loop and its source see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RouteActivity {
-    /// Deliveries being attempted now.
-    pub active: u64,
-    /// Whether the source is connected and consuming.
-    pub source_up: bool,
-    /// When something of it was last settled or admitted, or the wait for the upstream last had a
-    /// reason (limit, breaker, pause): due work older than this that stands still is a fault.
-    pub progress_at: Timestamp,
-}
-
-/// The broker connections.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BrokerActivity {
-    /// `embedded` has no connections: always true then.
-    pub consume_connected: bool,
-    /// As above.
-    pub publish_connected: bool,
-    /// RabbitMQ has blocked us (`connection.blocked`).
-    pub blocked: bool,
-}
-
-/// Why an event was not published.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum PublishError {
-    /// Nothing is bound for it.
-    #[error("unroutable: nothing is bound to exchange `{exchange}` for key `{key}`")]
-    Unroutable {
-        /// The exchange.
-        exchange: String,
-        /// The routing key.
-        key: String,
-    },
-    /// No broker could ever take it.
-    #[error("{0}")]
-    Impossible(String),
-    /// The broker cannot take it now.
-    #[error("broker unavailable: {0}")]
-    Unavailable(String),
 }

@@ -26,15 +26,13 @@
 pub mod intake;
 pub mod schedule;
 
+mod activity;
 mod attempt;
 mod window;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -50,12 +48,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::RouteActivity,
     config::RetryConfig,
     protect::{self, Admission, Upstream, rate_limit::Keys},
     queue::{Fed, Feed, Outcome, Queue, QueueError, Settlement},
     telemetry::Metrics,
 };
+pub use activity::Activity;
+
 use attempt::Attempt;
 use window::{Candidate, PAGE, Window, earliest};
 
@@ -84,40 +83,6 @@ pub struct Route {
     pub retry: RetryConfig,
     /// Every route that calls the same upstream, this one included.
     pub peers: Arc<[Arc<str>]>,
-}
-
-/// What can be seen of a route from outside its loop.
-#[derive(Debug, Default)]
-pub struct Activity {
-    active: AtomicU64,
-    source_up: AtomicBool,
-    waiting: AtomicBool,
-    progress_at: AtomicI64,
-}
-
-impl Activity {
-    pub(crate) fn set_source_up(&self, up: bool) {
-        self.source_up.store(up, Ordering::Relaxed);
-    }
-
-    fn progress(&self, now: Timestamp) {
-        self.progress_at.store(now.0, Ordering::Relaxed);
-    }
-
-    /// As an operator sees it. Waiting counts as progress while `upstream` gives a reason.
-    #[must_use]
-    pub fn seen(&self, upstream: &Upstream, now: Timestamp) -> RouteActivity {
-        let excused = self.waiting.load(Ordering::Relaxed) && upstream.would_wait(Instant::now());
-        let progress_at = match excused {
-            true => now,
-            false => Timestamp(self.progress_at.load(Ordering::Relaxed)),
-        };
-        RouteActivity {
-            active: self.active.load(Ordering::Relaxed),
-            source_up: self.source_up.load(Ordering::Relaxed),
-            progress_at,
-        }
-    }
 }
 
 /// The loop of one route.

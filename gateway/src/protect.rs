@@ -14,9 +14,11 @@ pub mod concurrency;
 pub mod rate_limit;
 pub mod timeout;
 
+mod gate;
+mod status;
+
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tidegate_adapters::{
     AttemptResult, Call, DeliveryId, Failure, Gate, Health, Receipt, Timestamp,
@@ -25,8 +27,11 @@ use tokio::{sync::Notify, time::Instant};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{config::UpstreamConfig, telemetry::Metrics};
+pub use status::{BreakerState, BreakerStatus, LimitStatus, UpstreamStatus};
+
 use breaker::{Asked, Breaker, Change, Ticket};
 use concurrency::{CallPermit, Concurrency, UnsettledPermit};
+use gate::TokenGate;
 use rate_limit::{Keys, RateLimits, Taken};
 
 /// A rate-limit token older than this when the request is about to leave is void. With
@@ -386,119 +391,4 @@ enum Token {
     Taken,
     Later(Instant),
     NotFlowing,
-}
-
-/// The way from the leaf back to the limits; see [`Gate`].
-struct TokenGate {
-    upstream: Arc<Upstream>,
-    keys: Arc<Keys>,
-    token: Mutex<TokenState>,
-}
-
-struct TokenState {
-    taken_at: Instant,
-    waited: Duration,
-    waiting_since: Option<Instant>,
-}
-
-impl TokenGate {
-    fn new(upstream: Arc<Upstream>, keys: Arc<Keys>) -> Self {
-        let token =
-            TokenState { taken_at: Instant::now(), waited: Duration::ZERO, waiting_since: None };
-        Self { upstream, keys, token: Mutex::new(token) }
-    }
-
-    async fn take(&self) {
-        self.token.lock().waiting_since = Some(Instant::now());
-        self.upstream.take_another_token(&self.keys).await;
-        let now = Instant::now();
-        let mut token = self.token.lock();
-        let since = token.waiting_since.take().unwrap_or(now);
-        token.waited += now - since;
-        token.taken_at = now;
-    }
-}
-
-impl Gate for TokenGate {
-    fn pass(&self) -> BoxFuture<'_, ()> {
-        let stale = self.token.lock().taken_at.elapsed() > STALE_AFTER;
-        if self.upstream.limits.is_unlimited() || !stale {
-            return Box::pin(std::future::ready(()));
-        }
-        Box::pin(self.take())
-    }
-
-    fn pass_again(&self) -> BoxFuture<'_, ()> {
-        if self.upstream.limits.is_unlimited() {
-            return Box::pin(std::future::ready(()));
-        }
-        Box::pin(self.take())
-    }
-
-    fn waited(&self) -> Duration {
-        let token = self.token.lock();
-        token.waited + token.waiting_since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-}
-
-impl std::fmt::Debug for TokenGate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenGate").field("upstream", &self.upstream.name).finish_non_exhaustive()
-    }
-}
-
-/// One upstream as an operator sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UpstreamStatus {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its address, user part masked.
-    pub url: String,
-    /// The breaker; `None` when it is off.
-    pub breaker: Option<BreakerStatus>,
-    /// Attempts at once, at most.
-    pub concurrency: u32,
-    /// Attempts under way.
-    pub in_flight: u32,
-    /// Its rate limits, in the order of the configuration.
-    pub limits: Vec<LimitStatus>,
-    /// Until when the upstream asked for quiet.
-    pub paused_until: Option<Timestamp>,
-}
-
-/// A breaker's state, in the electrical sense: closed = flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerStatus {
-    /// Where it stands.
-    pub state: BreakerState,
-    /// Failures in a row.
-    pub failures: u32,
-    /// When the next probe may go, if open.
-    pub probe_at: Option<Timestamp>,
-}
-
-/// `tidegate_breaker_state`: 0 closed, 1 half-open, 2 open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Calls flow.
-    Closed,
-    /// One probe is under way.
-    HalfOpen,
-    /// Calls wait in the queue.
-    Open,
-}
-
-/// A rate limit and how much of it is in use.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LimitStatus {
-    /// Requests per period.
-    pub limit: u32,
-    /// The period in milliseconds.
-    pub period_ms: u64,
-    /// Requests at once.
-    pub burst: u32,
-    /// Whether it is one limit per key, and how many keys are known now.
-    pub keys: Option<usize>,
-    /// Share of the allowance used over the last period, 0 to 1; of the busiest key if keyed.
-    pub used: f64,
 }

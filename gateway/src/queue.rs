@@ -31,19 +31,17 @@
 
 pub mod sqlite;
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+mod feed;
+
+pub use feed::{Fed, Feed};
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use tidegate_adapters::{
     AttemptResult, DeadReason, Delivery, DeliveryId, Event, Exchange, Invalid, Timestamp,
 };
-use tokio::sync::Notify;
 
 /// What one route asks of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -369,90 +367,4 @@ pub struct QueueStatus {
     pub room: bool,
     /// False when the store failed for good.
     pub writable: bool,
-}
-
-/// The writer's side of a route's work: fresh deliveries, in commit order, from memory.
-#[derive(Debug, Default)]
-pub struct Feed {
-    fresh: Mutex<Fresh>,
-    wake: Notify,
-}
-
-#[derive(Debug)]
-enum Fresh {
-    /// Everything due since the last page is here, and how many bytes that is.
-    Live(VecDeque<Arc<Delivery>>, usize),
-    /// There is more in the store than in memory: read pages.
-    Behind,
-}
-
-impl Default for Fresh {
-    fn default() -> Self {
-        Self::Behind
-    }
-}
-
-/// What [`Feed::take`] found.
-#[derive(Debug)]
-pub enum Fed {
-    /// The next fresh delivery.
-    Fresh(Arc<Delivery>),
-    /// Nothing new, and nothing missed.
-    Empty,
-    /// The store holds more: call [`Feed::go_live`], then read a page.
-    Behind,
-}
-
-impl Feed {
-    /// The most deliveries a feed holds; beyond it falls behind. Bounds memory per route.
-    pub const MOST: usize = 1024;
-
-    /// The most data they may hold together, in bytes.
-    pub const MOST_BYTES: usize = 4 << 20;
-
-    /// Called by the writer, after the commit, in commit order.
-    pub fn push(&self, delivery: Arc<Delivery>) {
-        let mut fresh = self.fresh.lock();
-        if let Fresh::Live(queue, bytes) = &mut *fresh {
-            *bytes += delivery.event.size_hint();
-            if queue.len() < Self::MOST && (*bytes <= Self::MOST_BYTES || queue.is_empty()) {
-                queue.push_back(delivery);
-            } else {
-                *fresh = Fresh::Behind;
-            }
-        }
-        drop(fresh);
-        self.wake.notify_one();
-    }
-
-    /// Called by the loop.
-    pub fn take(&self) -> Fed {
-        match &mut *self.fresh.lock() {
-            Fresh::Live(queue, bytes) => match queue.pop_front() {
-                None => Fed::Empty,
-                Some(delivery) => {
-                    *bytes -= delivery.event.size_hint();
-                    Fed::Fresh(delivery)
-                }
-            },
-            Fresh::Behind => Fed::Behind,
-        }
-    }
-
-    /// From now on pushes are kept again. Call *before* reading the page that is to catch up: a
-    /// delivery committed in between is then in both, never in neither.
-    pub fn go_live(&self) {
-        *self.fresh.lock() = Fresh::Live(VecDeque::new(), 0);
-    }
-
-    /// The page was full, or something changed in the store that the feed did not carry.
-    pub fn fall_behind(&self) {
-        *self.fresh.lock() = Fresh::Behind;
-        self.wake.notify_one();
-    }
-
-    /// Resolves when something was pushed since the last call, or at once if that was missed.
-    pub async fn changed(&self) {
-        self.wake.notified().await;
-    }
 }

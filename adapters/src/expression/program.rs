@@ -15,7 +15,7 @@ use jaq_core::{
 };
 use jaq_json::Val;
 
-use super::{ExpressionError, OUTPUT_MAX, Variables, guard};
+use super::{ExpressionError, OUTPUT_MAX, Variables, guard, weigh};
 
 /// The variables a program may mention, in the order they are passed.
 const VARIABLES: [&str; 5] = ["$route", "$delivery", "$attempt", "$idempotency_key", "$event"];
@@ -36,10 +36,10 @@ impl Program {
         let term = parse(code)?;
         guard::Refusal::new(code).check(&term, 0)?;
         let mentions_event = guard::mentions(&term, "$event");
-        let main = Def { name: "__main", args: VARIABLES.to_vec(), body: guard::weighed(term) };
+        let main = Def { name: "__main", args: VARIABLES.to_vec(), body: weigh::weighed(term) };
         let library = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let library = library.filter(|def| !guard::LEFT_OUT.contains(&def.name));
-        let prelude = library.map(|def| guard::weighed_def(shorter(def))).chain([main]);
+        let prelude = library.map(|def| weigh::weighed_def(shorter(def))).chain([main]);
         let arena = Arena::default();
         let modules = Loader::new(prelude)
             .load(&arena, File { code: MAIN, path: () })
@@ -47,7 +47,7 @@ impl Program {
         let natives = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
         let natives = natives.filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name));
         let filter = Compiler::default()
-            .with_funs(natives.chain(guard::natives()))
+            .with_funs(natives.chain(weigh::natives()))
             .with_global_vars(VARIABLES)
             .compile(modules)
             .map_err(|errors| undefined(code, errors.into_iter().flat_map(|(_, error)| error)))?;
@@ -66,7 +66,7 @@ impl Program {
         most: usize,
     ) -> Result<Vec<Bytes>, ExpressionError> {
         let variables = self.variables(variables)?;
-        guard::refuel(input_len);
+        weigh::refuel(input_len);
         let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new(variables));
         let mut outputs = Vec::new();
         let mut size = 0;
@@ -87,7 +87,7 @@ impl Program {
             outputs.push(json);
         }
         // A `try` may have swallowed the error itself.
-        if guard::is_exhausted() {
+        if weigh::is_exhausted() {
             return Err(ExpressionError::new("the program runs too long"));
         }
         Ok(outputs)

@@ -14,26 +14,26 @@
 mod checkpoint;
 mod disk;
 mod ledger;
+mod prune;
 mod reader;
 mod schema;
+mod seen;
+mod shared;
 mod transaction;
 mod writer;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     thread::JoinHandle,
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tidegate_adapters::{DeliveryId, Timestamp};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Append, AppendError, Appended, Feed, Filter, ListPage, Listed, Page, Queue, QueueError,
@@ -43,6 +43,7 @@ use checkpoint::Pressure;
 use disk::{Ballast, Lock};
 use ledger::Ledger;
 use reader::Readers;
+use shared::Shared;
 use transaction::Caps;
 use writer::{Command, Writer};
 
@@ -78,25 +79,6 @@ pub struct SqliteQueue {
     readers: Readers,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
-}
-
-/// What the writer shows the rest of the process.
-struct Shared {
-    feeds: RwLock<HashMap<Arc<str>, Arc<Feed>>>,
-    claims: Mutex<HashSet<DeliveryId>>,
-    seen: RwLock<Seen>,
-    room: Notify,
-    failure: watch::Sender<Option<String>>,
-    is_closed: AtomicBool,
-    pruned: Mutex<std::collections::BTreeMap<Arc<str>, u64>>,
-    options: Options,
-}
-
-#[derive(Default)]
-struct Seen {
-    routes: Vec<RouteStatus>,
-    status: QueueStatus,
-    route_cap: u64,
 }
 
 impl SqliteQueue {
@@ -183,86 +165,6 @@ fn tend(commands: mpsc::WeakSender<Command>) -> std::io::Result<JoinHandle<()>> 
 fn caps(options: &Options) -> Caps {
     let route = options.max_size as f64 * options.max_route_share;
     Caps { size: options.max_size, route: route as u64, history: options.max_size / 4 }
-}
-
-impl Shared {
-    fn new(options: Options) -> Self {
-        Self {
-            feeds: RwLock::default(),
-            claims: Mutex::default(),
-            seen: RwLock::default(),
-            room: Notify::new(),
-            failure: watch::channel(None).0,
-            is_closed: AtomicBool::new(false),
-            pruned: Mutex::default(),
-            options,
-        }
-    }
-
-    fn wall(&self) -> Timestamp {
-        (self.options.clock)()
-    }
-
-    fn observe(&self, took: Duration) {
-        (self.options.observer)(took);
-    }
-
-    fn feed(&self, route: &Arc<str>) -> Arc<Feed> {
-        if let Some(feed) = self.feeds.read().get(route) {
-            return Arc::clone(feed);
-        }
-        Arc::clone(self.feeds.write().entry(Arc::clone(route)).or_default())
-    }
-
-    fn settled(&self, ids: impl Iterator<Item = DeliveryId>) {
-        let mut claims = self.claims.lock();
-        for id in ids {
-            claims.remove(&id);
-        }
-    }
-
-    fn pruned(&self, route: &Arc<str>, count: u64) {
-        *self.pruned.lock().entry(Arc::clone(route)).or_default() += count;
-    }
-
-    fn publish(&self, ledger: &Ledger, caps: Caps, disk_full: bool) {
-        let bytes = ledger.bytes();
-        let evictable = ledger.history_bytes();
-        // Two hundredths below the cap, so that intake does not flutter.
-        let room = !disk_full && bytes.saturating_sub(evictable) < caps.size / 50 * 49;
-        let mut seen = self.seen.write();
-        seen.routes = ledger.statuses();
-        seen.route_cap = caps.route;
-        seen.status = QueueStatus { bytes, bytes_max: caps.size, room, writable: !self.failed() };
-        drop(seen);
-        self.room.notify_waiters();
-    }
-
-    fn has_room(&self, route: &str) -> bool {
-        let seen = self.seen.read();
-        let held = seen.routes.iter().find(|known| &*known.name == route);
-        let held = held.map_or(0, |known| known.bytes);
-        seen.status.room && held < seen.route_cap / 50 * 49
-    }
-
-    fn fail(&self, reason: String) {
-        tracing::error!(reason, "the queue has failed for good");
-        self.is_closed.store(true, Ordering::Relaxed);
-        self.seen.write().status.writable = false;
-        self.failure.send_if_modified(|known| {
-            let first = known.is_none();
-            known.get_or_insert(reason);
-            first
-        });
-    }
-
-    fn failed(&self) -> bool {
-        self.failure.borrow().is_some()
-    }
-
-    fn closed(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Queue for SqliteQueue {

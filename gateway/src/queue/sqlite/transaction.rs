@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
 use tokio::time::Instant;
 
-use super::ledger::Ledger;
+use super::{ledger::Ledger, seen::event_key};
 use crate::queue::{
     Append, AppendError, Appended, AttemptRecord, Content, Outcome, QueueError, RouteSettings,
     Settlement, State,
@@ -19,9 +19,6 @@ pub(super) const ROW_BYTES: u64 = 256;
 
 /// Attempts kept of each delivery.
 const ATTEMPTS_KEPT: u32 = 3;
-
-/// A repeat window is kept in so many buckets, of which the oldest are dropped whole.
-const BUCKETS: i64 = 4;
 
 /// The caps of the queue.
 #[derive(Debug, Clone, Copy)]
@@ -225,7 +222,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn lane_head(&self, no: i64, lane: &[u8]) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn lane_head(&self, no: i64, lane: &[u8]) -> rusqlite::Result<Option<i64>> {
         self.connection
             .prepare_cached(
                 "SELECT id FROM lane WHERE route = ?1 AND lane = ?2 ORDER BY id LIMIT 1",
@@ -383,182 +380,6 @@ impl Transaction<'_> {
         self.effects.written += bytes + ROW_BYTES;
         Ok(bytes)
     }
-
-    /// The id under which the event was seen within the window, unless that delivery was given up.
-    fn seen(
-        &self,
-        index: usize,
-        key: &[u8; 16],
-        window: std::time::Duration,
-    ) -> rusqlite::Result<Option<i64>> {
-        let row = self.ledger.get(index);
-        let clock = row.clock_ms(self.now);
-        let width = bucket_width(window);
-        let oldest = clock - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, at FROM seen WHERE route = ?1 AND bucket = ?2 AND key = ?3",
-        )?;
-        for bucket in (oldest.div_euclid(width)..=clock.div_euclid(width)).rev() {
-            let found: Option<(i64, i64)> = statement
-                .query_row(params![row.no, bucket, &key[..]], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            if let Some((id, at)) = found {
-                let given_up = id != 0 && self.given_up(id)?;
-                return Ok((at > oldest && !given_up).then_some(id));
-            }
-        }
-        Ok(None)
-    }
-
-    fn given_up(&self, id: i64) -> rusqlite::Result<bool> {
-        let state: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT state FROM settled WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))
-            .optional()?;
-        Ok(state.is_some_and(|state| {
-            state == state_number(State::Dead) || state == state_number(State::Discarded)
-        }))
-    }
-
-    fn remember(
-        &mut self,
-        index: usize,
-        key: &[u8; 16],
-        id: i64,
-        window: std::time::Duration,
-    ) -> rusqlite::Result<()> {
-        let row = self.ledger.get(index);
-        let (clock, width) = (row.clock_ms(self.now), bucket_width(window));
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO seen (route, bucket, key, id, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![row.no, clock.div_euclid(width), &key[..], id, clock])?;
-        Ok(())
-    }
-
-    /// Forgets up to `most` ids of each route that have left its repeat window.
-    pub(super) fn forget_seen(&mut self, most: usize) -> rusqlite::Result<usize> {
-        let mut forgotten = 0;
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        for index in 0..self.ledger.len() {
-            let row = self.ledger.get(index);
-            let Some(settings) = &row.settings else { continue };
-            let window = settings.dedupe.unwrap_or_default();
-            let oldest =
-                row.clock_ms(self.now) - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-            let bucket = oldest.div_euclid(bucket_width(window));
-            forgotten += self
-                .connection
-                .prepare_cached(
-                    "DELETE FROM seen WHERE (route, bucket, key) IN
-                     (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket < ?2
-                      LIMIT ?3)",
-                )?
-                .execute(params![row.no, bucket, limit])?;
-        }
-        Ok(forgotten)
-    }
-
-    /// Removes up to `most` finished deliveries: those whose time has passed, and the oldest
-    /// delivered ones while history is above its share.
-    pub(super) fn prune(
-        &mut self,
-        delivered_before: Timestamp,
-        dead_before: Timestamp,
-        most: usize,
-    ) -> rusqlite::Result<usize> {
-        let mut pruned = 0;
-        while pruned < most && self.ledger.history_bytes() > self.caps.history {
-            let step = self.remove_oldest(State::Delivered, Timestamp(i64::MAX), most - pruned)?;
-            let step = match step {
-                0 => self.remove_oldest(State::Discarded, Timestamp(i64::MAX), most - pruned)?,
-                step => step,
-            };
-            if step == 0 {
-                break;
-            }
-            pruned += step;
-        }
-        for (state, before) in [
-            (State::Delivered, delivered_before),
-            (State::Discarded, delivered_before),
-            (State::Dead, dead_before),
-        ] {
-            if pruned < most {
-                pruned += self.remove_oldest(state, before, most - pruned)?;
-            }
-        }
-        Ok(pruned)
-    }
-
-    /// Makes room for `missing` bytes out of the history, as far as it goes.
-    fn evict(&mut self, missing: u64) -> rusqlite::Result<()> {
-        let target = self.ledger.history_bytes().saturating_sub(missing);
-        while self.ledger.history_bytes() > target {
-            if self.remove_oldest(State::Delivered, Timestamp(i64::MAX), 64)? == 0
-                && self.remove_oldest(State::Discarded, Timestamp(i64::MAX), 64)? == 0
-            {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_oldest(
-        &mut self,
-        state: State,
-        before: Timestamp,
-        most: usize,
-    ) -> rusqlite::Result<usize> {
-        let connection = self.connection;
-        let mut oldest = connection.prepare_cached(
-            "SELECT id, route, bytes, at FROM settled WHERE state = ?1 ORDER BY id LIMIT ?2",
-        )?;
-        let limit = i64::try_from(most.min(256)).unwrap_or(256);
-        let rows: Vec<(i64, i64, i64, i64)> = oldest
-            .query_map(params![state_number(state), limit], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut removed = 0;
-        for (id, no, bytes, at) in rows {
-            if at >= before.0 {
-                break;
-            }
-            let Some(index) = self.ledger.by_no(no) else { continue };
-            let held = state == State::Dead && self.holds_its_key(no, id)?;
-            if held {
-                // An operator's decision is pending; a key must not come free by age.
-                continue;
-            }
-            for sql in [
-                "DELETE FROM settled WHERE id = ?1",
-                "DELETE FROM delivery WHERE id = ?1",
-                "DELETE FROM attempt WHERE delivery = ?1",
-            ] {
-                connection.prepare_cached(sql)?.execute([id])?;
-            }
-            let row = self.ledger.change(index);
-            row.leave(state, u64::try_from(bytes).unwrap_or(0));
-            self.effects.pruned.push((Arc::clone(&row.name), 1));
-            removed += 1;
-        }
-        Ok(removed)
-    }
-
-    fn holds_its_key(&self, no: i64, id: i64) -> rusqlite::Result<bool> {
-        let lane: Option<Vec<u8>> = self
-            .connection
-            .prepare_cached("SELECT lane FROM delivery WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))
-            .optional()?
-            .flatten();
-        let Some(lane) = lane else { return Ok(false) };
-        Ok(self.lane_head(no, &lane)? == Some(id))
-    }
 }
 
 /// What an append adds to the live bytes.
@@ -575,29 +396,15 @@ fn delivery_bytes(delivery: &Delivery) -> u64 {
     delivery.event.size_hint() as u64 + ROW_BYTES
 }
 
-/// 128 bits of SHA-256: ids come from outside, and a collision that can be made would make an
-/// event vanish as a repeat.
-fn event_key(event: &Event) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update((event.source.len() as u64).to_le_bytes());
-    hash.update(event.source.as_bytes());
-    hash.update(event.id.as_bytes());
-    half(hash)
-}
-
 /// The order lane of a key; hashed, since keys may be long.
 fn lane_of(key: &str) -> [u8; 16] {
     half(Sha256::new_with_prefix(key.as_bytes()))
 }
 
-fn half(hash: Sha256) -> [u8; 16] {
+pub(super) fn half(hash: Sha256) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&hash.finalize()[..16]);
     half
-}
-
-fn bucket_width(window: std::time::Duration) -> i64 {
-    (i64::try_from(window.as_millis()).unwrap_or(i64::MAX) / BUCKETS).max(1)
 }
 
 pub(super) fn state_number(state: State) -> i64 {
