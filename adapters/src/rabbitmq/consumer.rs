@@ -24,8 +24,19 @@
 //! counts messages, while memory counts bytes, so it follows the size of the messages that come: 64
 //! MiB of the largest seen lately. It begins at what 64 MiB hold of the largest allowed and grows
 //! eightfold as messages turn out to be small, to the number configured. RabbitMQ has it take
-//! effect for new consumers only, so each change is a cancel and another consume on the same
-//! channel, once what is under way is acked.
+//! effect for new consumers only, so each change is a cancel, and another consume once what is
+//! under way is acked.
+//!
+//! # What the library drops
+//!
+//! A quorum queue may send messages before it has confirmed a consume, and after it has confirmed
+//! a cancel. The client library drops what comes for a consumer that it does not know, without a
+//! word; but for RabbitMQ such a message is unacked like any other, and the next ack of several
+//! would cover it: it would be lost. Hence three rules. A consume does not wait for its
+//! confirmation, so that its consumer is known at once. A channel has one consumer in its life: a
+//! cancel is followed by a close, which gives back what was dropped. And the tags of deliveries,
+//! which count up from 1, are checked for gaps: a gap ends the session before anything behind it
+//! is acked.
 
 use std::sync::Arc;
 
@@ -148,7 +159,8 @@ impl Consumer {
         }
     }
 
-    /// One channel's life: declare, consume, flow, and again with another prefetch.
+    /// Declares what the route needs and consumes, on one channel after the other while only the
+    /// prefetch changes.
     async fn session(
         &mut self,
         link: &Link,
@@ -157,7 +169,7 @@ impl Consumer {
         told: &mut String,
     ) -> Result<End, SessionError> {
         let declaring = topology::declare(link, &self.config, self.ordered);
-        let channel = tokio::select! {
+        let mut channel = tokio::select! {
             channel = declaring => channel?,
             () = shutdown.cancelled() => return Ok(End::Stopped),
         };
@@ -173,29 +185,29 @@ impl Consumer {
             if since.elapsed() >= STEADY {
                 backoff.reset();
             }
-            match ended {
-                Ok(End::Resize) => {}
-                Ok(end) => {
-                    let closing = channel.close(200, "OK".into());
-                    link.judge(within("close the channel", closing).await)?;
-                    return Ok(end);
-                }
-                Err(error) => return Err(error),
-            }
+            let end = ended?;
+            let closing = channel.close(200, "OK".into());
+            link.judge(within("close the channel", closing).await)?;
+            let End::Resize = end else { return Ok(end) };
+            channel = link.channel().await?;
         }
     }
 
     async fn consume(&self, link: &Link, channel: &Channel) -> Result<Inflow, SessionError> {
         let prefetch = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
         link.judge(within("set the prefetch", prefetch).await)?;
+        // Without waiting for its confirmation: see "What the library drops".
         let consumer = channel.basic_consume(
             short(&self.config.queue)?,
-            "".into(),
-            BasicConsumeOptions::default(),
+            short(&format!("tidegate.{}", self.route))?,
+            BasicConsumeOptions { nowait: true, ..BasicConsumeOptions::default() },
             FieldTable::default(),
         );
         let deliveries = link.judge(within("consume", consumer).await)?;
-        Ok(Inflow { deliveries, ended: None })
+        // RabbitMQ works in order: once it has answered this, it has not refused that.
+        let answered = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+        link.judge(within("consume", answered).await)?;
+        Ok(Inflow { deliveries, last_tag: 0, ended: None })
     }
 
     /// Moves messages from `inflow` to the intake, and acks, until something ends it.
@@ -211,13 +223,15 @@ impl Consumer {
         let mut accepted: Option<Acker> = None;
         let mut resizing = false;
         let end = loop {
-            if inflow.ended.is_some() {
-                if !resizing {
-                    break Err(inflow.error());
+            match inflow.ended.take() {
+                Some(SessionError::Cancelled) if resizing => {
+                    if under_way.is_empty() && accepted.is_none() {
+                        break Ok(End::Resize);
+                    }
+                    inflow.ended = Some(SessionError::Cancelled);
                 }
-                if under_way.is_empty() && accepted.is_none() {
-                    break Ok(End::Resize);
-                }
+                Some(error) => break Err(error),
+                None => {}
             }
             if !resizing && self.prefetch.misfits() {
                 resizing = true;
@@ -348,7 +362,9 @@ async fn cancel(link: &Link, channel: &Channel, inflow: &Inflow) -> Result<(), S
 /// remembers it.
 struct Inflow {
     deliveries: lapin::Consumer,
-    ended: Option<Option<lapin::Error>>,
+    last_tag: u64,
+    /// Why it ended, if it has.
+    ended: Option<SessionError>,
 }
 
 impl Inflow {
@@ -368,19 +384,17 @@ impl Inflow {
     }
 
     fn take(&mut self, next: Option<lapin::Result<Delivery>>) -> Option<Delivery> {
-        match next {
-            Some(Ok(delivery)) => return Some(delivery),
-            Some(Err(error)) => self.ended = Some(Some(error)),
-            None => self.ended = Some(None),
-        }
-        None
-    }
-
-    fn error(&mut self) -> SessionError {
-        match self.ended.take().flatten() {
-            Some(source) => SessionError::Amqp { step: "consume", source },
+        let error = match next {
+            Some(Ok(delivery)) if delivery.delivery_tag == self.last_tag + 1 => {
+                self.last_tag = delivery.delivery_tag;
+                return Some(delivery);
+            }
+            Some(Ok(_)) => SessionError::Gap,
+            Some(Err(source)) => SessionError::Amqp { step: "consume", source },
             None => SessionError::Cancelled,
-        }
+        };
+        self.ended = Some(error);
+        None
     }
 }
 
