@@ -31,6 +31,7 @@ pub mod consumer;
 pub mod publisher;
 
 mod backoff;
+mod greeting;
 mod message;
 mod session;
 mod topology;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     BrokerConfig,
-    session::{Broker, ConfigError, Link, SessionError, reason, short, within},
+    session::{Broker, ConfigError, Link, Role, SessionError, reason, short, within},
     wall_clock,
 };
 use crate::event::Event;
@@ -61,7 +61,7 @@ pub async fn publish_once(
     key: &str,
     event: &Event,
 ) -> Result<(), PublishError> {
-    let link = Broker::new(config)?.connect("publish").await?;
+    let link = Broker::new(config)?.connect(Role::Publish).await?;
     let published = publish(&link, exchange, key, event).await;
     // After a missed confirm nothing would be answered: dropping the link cuts the connection.
     if !matches!(published, Err(PublishError::Unconfirmed { .. })) {

@@ -4,10 +4,7 @@ use std::{
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +20,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{BrokerConfig, backoff::Backoff};
+use super::{BrokerConfig, backoff::Backoff, greeting};
 use crate::http::tls::{TlsError, client_config};
 
 /// How long each step may take: dial, TLS, handshake, declare, consume, ack, close.
@@ -92,8 +89,8 @@ pub enum SessionError {
     /// RabbitMQ cancelled the consumer: the queue was deleted, or its node went down.
     #[error("RabbitMQ cancelled the consumer: the queue is gone or moving")]
     Cancelled,
-    /// The client library dropped a message, so nothing after it may be acked together with it.
-    #[error("a message was dropped before it reached us; RabbitMQ delivers it again")]
+    /// The tags of a channel's deliveries count up from 1, and one did not.
+    #[error("a message was lost between RabbitMQ and us: the channel is closed to get it again")]
     Gap,
     /// An ack came too late for its channel.
     #[error("the channel was closed before its ack")]
@@ -183,43 +180,54 @@ impl Broker {
     ///
     /// The socket is there before the library is asked: what it starts for a connection that
     /// cannot be dialled, it never ends.
-    pub(super) async fn connect(&self, role: &'static str) -> Result<Link, SessionError> {
-        let handshake = |source| SessionError::Amqp { step: "handshake", source };
-        let runtime = lapin::runtime::default_runtime().map_err(handshake)?;
+    pub(super) async fn connect(&self, role: Role) -> Result<Link, SessionError> {
+        let amqp = |source| SessionError::Amqp { step: "handshake", source };
+        let runtime = lapin::runtime::default_runtime().map_err(amqp)?;
         let authority = &self.uri.authority;
-        let network = |step| move |source| SessionError::Network { step, source };
-        let stream = in_step("connect", async {
-            let address = (authority.host.as_str(), authority.port);
-            let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
-            AsyncTcpStream::connect(&runtime, addresses).await
-        })
-        .await?;
-        // Declared before the connection, so dropped after it on every way out of here.
-        let wire = match &stream {
-            AsyncTcpStream::Plain(plain) => {
-                Wire::of(plain.get_ref()).map_err(network("connect"))?
+        let dial = async || {
+            let stream = in_step("connect", async {
+                let address = (authority.host.as_str(), authority.port);
+                let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
+                AsyncTcpStream::connect(&runtime, addresses).await
+            });
+            let stream = stream.await?;
+            let AsyncTcpStream::Plain(plain) = &stream else {
+                unreachable!("a stream is plain until it is upgraded, which comes next")
+            };
+            let wire = Wire::of(plain.get_ref())
+                .map_err(|source| SessionError::Network { step: "connect", source })?;
+            let Some(tls) = &self.tls else { return Ok::<_, SessionError>((wire, stream)) };
+            let upgraded = stream.into_rustls(tls, &authority.host);
+            Ok((wire, in_step("TLS handshake", upgraded).await?))
+        };
+        let major_version = match role {
+            Role::Consume => {
+                let (_wire, stream) = dial().await?;
+                in_step("greeting", greeting::major_version(stream)).await?
             }
-            _ => unreachable!("a stream is plain until it is upgraded, which comes next"),
+            Role::Publish => 0,
         };
-        let stream = match &self.tls {
-            Some(tls) => in_step("TLS handshake", stream.into_rustls(tls, &authority.host)).await?,
-            None => stream,
-        };
+        // The wire comes before the connection, so it is dropped after it on every way out.
+        let (wire, stream) = dial().await?;
         let dialled = Mutex::new(Some(stream));
         let hand_over = async move |_, _| {
             let again = || io::Error::from(io::ErrorKind::NotConnected).into();
             dialled.lock().take().ok_or_else(again)
         };
-        let connecting =
-            Connection::connector(self.uri.clone(), runtime, hand_over, properties(role));
+        let (uri, properties) = (self.uri.clone(), properties(role));
+        let connecting = Connection::connector(uri, runtime.clone(), hand_over, properties);
         let connection = within("handshake", connecting).await?;
-        Ok(Link {
-            connection,
-            broken: CancellationToken::new(),
-            knows_no_limit: AtomicBool::new(true),
-            _wire: wire,
-        })
+        Ok(Link { connection, broken: CancellationToken::new(), major_version, _wire: wire })
     }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role {
+    /// All routes' consumers.
+    Consume,
+    /// One publish.
+    Publish,
 }
 
 async fn in_step<T>(
@@ -232,9 +240,13 @@ async fn in_step<T>(
     }
 }
 
-fn properties(role: &str) -> ConnectionProperties {
+fn properties(role: Role) -> ConnectionProperties {
+    let name = match role {
+        Role::Consume => "tidegate consume",
+        Role::Publish => "tidegate publish",
+    };
     ConnectionProperties::default()
-        .with_connection_name(LongString::from(format!("tidegate {role}")))
+        .with_connection_name(LongString::from(name))
         .with_client_property("product".into(), "tidegate".into())
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
 }
@@ -260,8 +272,7 @@ impl Drop for Wire {
 pub(super) struct Link {
     connection: Connection,
     broken: CancellationToken,
-    /// Whether this RabbitMQ understands a delivery limit of -1; so until it has said no.
-    knows_no_limit: AtomicBool,
+    major_version: u16,
     _wire: Wire,
 }
 
@@ -274,12 +285,9 @@ impl Link {
         self.connection.status().blocked()
     }
 
-    pub(super) fn knows_no_limit(&self) -> bool {
-        self.knows_no_limit.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn forget_no_limit(&self) {
-        self.knows_no_limit.store(false, Ordering::Relaxed);
+    /// RabbitMQ's, of consuming connections; 0 when unknown.
+    pub(super) fn major_version(&self) -> u16 {
+        self.major_version
     }
 
     /// Says that the connection hangs: it is given up for all who share it.
@@ -339,7 +347,7 @@ pub(super) async fn supervise(
     let mut told = String::new();
     loop {
         let connected = tokio::select! {
-            connected = broker.connect("consume") => connected,
+            connected = broker.connect(Role::Consume) => connected,
             () = shutdown.cancelled() => return,
         };
         match connected {

@@ -111,9 +111,9 @@ async fn existing_queue(link: &Link, queue: &str) -> Result<Channel, SessionErro
     }
 }
 
-/// Declares the queue, at first with no limit to redeliveries: from RabbitMQ 4.0 on the default
-/// is to drop what was redelivered 20 times. Older ones have no such default and refuse the -1
-/// that says so; a queue that is older than its RabbitMQ has a limit that cannot be changed here.
+/// Declares the queue, with no limit to redeliveries where that must be said; see
+/// [`super::greeting`]. A queue that is older than its RabbitMQ has a limit that cannot be changed
+/// here; it is used as it is.
 async fn queue(
     link: &Link,
     config: &ConsumerConfig,
@@ -127,30 +127,31 @@ async fn queue(
         link.judge(within("declare the queue", declared).await)?;
         Ok::<_, SessionError>(channel)
     };
-    let limit = if link.knows_no_limit() { Limit::None } else { Limit::Default };
-    let refused = match declare(limit).await {
-        Err(refused) if refused.code() == Some(PRECONDITION_FAILED) => refused,
-        other => return other,
-    };
-    if limit == Limit::Default || !refused.to_string().contains(DELIVERY_LIMIT) {
-        return Err(not_declared(refused));
+    let limit = Limit::by_version(link.major_version());
+    match declare(limit).await {
+        Err(refused)
+            if limit == Limit::None
+                && refused.code() == Some(PRECONDITION_FAILED)
+                && refused.to_string().contains(DELIVERY_LIMIT) =>
+        {
+            let channel = declare(Limit::Default).await.map_err(not_declared)?;
+            warn!(
+                queue = config.queue,
+                "the RabbitMQ queue was declared with a delivery limit: RabbitMQ drops what is \
+                 redelivered more often; set a policy `delivery-limit: -1` for it"
+            );
+            Ok(channel)
+        }
+        other => other.map_err(not_declared),
     }
-    if refused.to_string().contains("inequivalent") {
-        let channel = declare(Limit::Default).await.map_err(not_declared)?;
-        warn!(
-            queue = config.queue,
-            "the RabbitMQ queue has a delivery limit: what is redelivered more often is dropped \
-             by RabbitMQ; set a policy `delivery-limit: -1` for it"
-        );
-        return Ok(channel);
-    }
-    link.forget_no_limit();
-    declare(Limit::Default).await.map_err(not_declared)
 }
 
 fn not_declared(refused: SessionError) -> SessionError {
+    let code = refused.code();
     match refused {
-        SessionError::Amqp { source, .. } => SessionError::NotDeclared { reason: reason(&source) },
+        SessionError::Amqp { source, .. } if matches!(code, Some(403 | 405 | 406)) => {
+            SessionError::NotDeclared { reason: reason(&source) }
+        }
         other => other,
     }
 }
@@ -162,6 +163,12 @@ enum Limit {
     None,
     /// Nothing, so RabbitMQ's default.
     Default,
+}
+
+impl Limit {
+    fn by_version(major: u16) -> Self {
+        if major >= 4 { Self::None } else { Self::Default }
+    }
 }
 
 fn arguments(
