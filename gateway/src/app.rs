@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tidegate_adapters::{
-    Event, Intake, Timestamp,
+    Event, Timestamp,
     embedded::{self, Embedded},
     rabbitmq,
 };
