@@ -109,7 +109,10 @@ impl Consumer {
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) -> Self {
-        let prefetch = Prefetch::new(config.prefetch, config.max_message);
+        let prefetch = match ordered {
+            true => Prefetch::fixed(config.prefetch.min(ORDERED_PREFETCH)),
+            false => Prefetch::new(config.prefetch, config.max_message),
+        };
         Self { route, config, ordered, intake, prefetch }
     }
 
@@ -398,6 +401,11 @@ impl Inflow {
     }
 }
 
+/// What RabbitMQ may send ahead on a route with an order, whatever the messages' size. A change
+/// takes a new consumer, and RabbitMQ may serve that one before it has taken back what the one
+/// before it left: messages would overtake each other.
+const ORDERED_PREFETCH: u16 = 128;
+
 /// How many messages RabbitMQ may send ahead, by their size.
 #[derive(Debug)]
 struct Prefetch {
@@ -408,13 +416,20 @@ struct Prefetch {
     /// Messages since it was last changed.
     seen: u32,
     wanted: u16,
+    fixed: bool,
 }
 
 impl Prefetch {
+    /// One that never changes.
+    fn fixed(now: u16) -> Self {
+        let now = now.max(1);
+        Self { most: now, now, peak: 0, seen: 0, wanted: now, fixed: true }
+    }
+
     fn new(most: u16, max_message: u64) -> Self {
         let most = most.max(1);
         let now = fitting(max_message).min(most);
-        Self { most, now, peak: 0, seen: 0, wanted: now }
+        Self { most, now, peak: 0, seen: 0, wanted: now, fixed: false }
     }
 
     fn note(&mut self, size: u64) {
@@ -433,7 +448,7 @@ impl Prefetch {
     }
 
     fn misfits(&mut self) -> bool {
-        if self.wanted == self.now {
+        if self.fixed || self.wanted == self.now {
             return false;
         }
         self.now = self.wanted;
