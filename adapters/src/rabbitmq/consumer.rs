@@ -5,8 +5,8 @@
 //! A message is acked after the intake has accepted it, which means committed and fsynced, and
 //! never else. Nothing is nacked: what was not acked goes back to its queue by itself when the
 //! channel closes, in its old place. Messages are handed over in batches of what is there, several
-//! batches under way at once, so that reading goes on while the disk is synced; and one ack, awaited
-//! like everything else, covers all that is accepted with no gap before it.
+//! batches under way at once, so that reading goes on while the disk is synced; and one ack,
+//! awaited like everything else, covers all that is accepted with no gap before it.
 //!
 //! A refusal makes a gap. Behind it each accepted message is acked by itself: a later batch may
 //! have found the room that an earlier one lacked. Routes with an order have one batch under way,
@@ -58,6 +58,7 @@ use super::{
     ConsumerConfig,
     backoff::Backoff,
     message::convert,
+    prefetch::{ORDERED_PREFETCH, Prefetch},
     session::{Link, STEADY, STEP, SessionError, short, within},
     topology, wall_clock,
 };
@@ -71,9 +72,6 @@ const BATCH_BYTES: u64 = 4 << 20;
 
 /// Batches under way at once, where there is no order to keep.
 const UNDER_WAY: usize = 4;
-
-/// Unacked bytes to aim at.
-const UNACKED_BYTES: u64 = 64 << 20;
 
 /// One route's consumer.
 pub struct Consumer {
@@ -398,105 +396,5 @@ impl Inflow {
         };
         self.ended = Some(error);
         None
-    }
-}
-
-/// What RabbitMQ may send ahead on a route with an order, whatever the messages' size. A change
-/// takes a new consumer, and RabbitMQ may serve that one before it has taken back what the one
-/// before it left: messages would overtake each other.
-const ORDERED_PREFETCH: u16 = 128;
-
-/// How many messages RabbitMQ may send ahead, by their size.
-#[derive(Debug)]
-struct Prefetch {
-    most: u16,
-    now: u16,
-    /// The largest message lately, in bytes; fades by half in some 350 messages.
-    peak: u64,
-    /// Messages since it was last changed.
-    seen: u32,
-    wanted: u16,
-    fixed: bool,
-}
-
-impl Prefetch {
-    /// One that never changes.
-    fn fixed(now: u16) -> Self {
-        let now = now.max(1);
-        Self { most: now, now, peak: 0, seen: 0, wanted: now, fixed: true }
-    }
-
-    fn new(most: u16, max_message: u64) -> Self {
-        let most = most.max(1);
-        let now = fitting(max_message).min(most);
-        Self { most, now, peak: 0, seen: 0, wanted: now, fixed: false }
-    }
-
-    fn note(&mut self, size: u64) {
-        self.peak = size.max(self.peak - self.peak / 512);
-        self.seen = self.seen.saturating_add(1);
-        let fits = fitting(self.peak).min(self.most);
-        // By half or double at least, or it would change with every message; up only on the
-        // evidence of as many messages as it now allows.
-        if fits <= self.now / 2 {
-            self.wanted = fits;
-        } else if (fits / 2 >= self.now || fits == self.most) && self.seen >= u32::from(self.now) {
-            self.wanted = fits.min(self.now.saturating_mul(8));
-        } else {
-            self.wanted = self.now;
-        }
-    }
-
-    fn misfits(&mut self) -> bool {
-        if self.fixed || self.wanted == self.now {
-            return false;
-        }
-        self.now = self.wanted;
-        self.seen = 0;
-        true
-    }
-}
-
-/// How many messages of `size` bytes fit the aim.
-fn fitting(size: u64) -> u16 {
-    u16::try_from((UNACKED_BYTES / size.max(1)).max(1)).unwrap_or(u16::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(prefetch: &mut Prefetch, messages: usize, size: u64) -> u16 {
-        for _ in 0..messages {
-            prefetch.note(size);
-            prefetch.misfits();
-        }
-        prefetch.now
-    }
-
-    #[test]
-    fn prefetch_begins_with_what_fits_and_grows_to_the_configured_number() {
-        let mut prefetch = Prefetch::new(1000, 16 << 20);
-        assert_eq!(prefetch.now, 4);
-        assert_eq!(after(&mut prefetch, 4, 512), 32);
-        assert_eq!(after(&mut prefetch, 32, 512), 256);
-        assert_eq!(after(&mut prefetch, 256, 512), 1000);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 1000, "and stays");
-    }
-
-    #[test]
-    fn prefetch_falls_with_the_first_large_message_and_recovers() {
-        let mut prefetch = Prefetch::new(1000, 64 << 20);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 1000);
-        assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
-        assert_eq!(after(&mut prefetch, 5000, 512), 1000);
-    }
-
-    #[test]
-    fn prefetch_is_never_nothing() {
-        assert_eq!(Prefetch::new(0, 1).now, 1);
-        let mut prefetch = Prefetch::new(1000, u64::MAX);
-        assert_eq!(prefetch.now, 1);
-        assert_eq!(after(&mut prefetch, 3, 1 << 40), 1);
     }
 }

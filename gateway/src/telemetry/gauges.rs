@@ -4,7 +4,7 @@ use std::{fmt::Display, fmt::Write as _};
 
 use crate::{app::Inspect, protect::BreakerState};
 
-/// Appends every gauge of contract §6.
+/// Appends every gauge.
 pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     let queue = inspect.queue();
     let activity = inspect.routes();

@@ -6,10 +6,10 @@
 //!
 //! # When a commit fails
 //!
-//! | what SQLite says | what happens |
-//! |---|---|
-//! | disk full | rolled back; appends are told "full"; the ballast goes; settlements are tried again until there is room |
-//! | anything else, an fsync error above all | the queue has failed for good: nobody knows what the disk holds, so nothing is answered, nothing is retried, and the process must end |
+//! - *Disk full*: rolled back; appends are told "full", the ballast goes, and settlements are tried
+//!   again until there is room.
+//! - *Anything else*, an fsync error above all: the queue has failed for good. Nobody knows what
+//!   the disk holds, so nothing is answered, nothing is retried, and the process must end.
 
 use std::{
     sync::{
