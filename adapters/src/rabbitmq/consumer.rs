@@ -25,18 +25,18 @@
 //! MiB of the largest seen lately. It begins at what 64 MiB hold of the largest allowed and grows
 //! eightfold as messages turn out to be small, to the number configured. RabbitMQ has it take
 //! effect for new consumers only, so each change is a cancel, and another consume once what is
-//! under way is acked.
+//! under way is acked. Around it messages may come out of order, and a single active consumer that
+//! cancels makes another gateway's the active one. So routes with an order begin at 64, fall only
+//! for large messages and never rise beyond.
 //!
 //! # What the library drops
 //!
-//! A quorum queue may send messages before it has confirmed a consume, and after it has confirmed
-//! a cancel. The client library drops what comes for a consumer that it does not know, without a
-//! word; but for RabbitMQ such a message is unacked like any other, and the next ack of several
-//! would cover it: it would be lost. Hence three rules. A consume does not wait for its
-//! confirmation, so that its consumer is known at once. A channel has one consumer in its life: a
-//! cancel is followed by a close, which gives back what was dropped. And the tags of deliveries,
-//! which count up from 1, are checked for gaps: a gap ends the session before anything behind it
-//! is acked.
+//! The client library drops, without a word, what comes for a consumer that it does not know:
+//! before its consume is confirmed, or after its cancel is. For RabbitMQ such a message is unacked
+//! like any other, and the next ack of several would cover it: it would be lost. So a consume does
+//! not wait for its confirmation, its consumer is known at once; and the tags of deliveries, which
+//! count up from 1 on a channel, are checked for gaps. A gap ends the session before anything
+//! behind it is acked, and everything comes again.
 
 use std::sync::Arc;
 
@@ -75,6 +75,9 @@ const UNDER_WAY: usize = 4;
 /// Unacked bytes to aim at.
 const UNACKED_BYTES: u64 = 64 << 20;
 
+/// Prefetch at most, where there is an order to keep: plenty for one batch under way.
+const ORDERED_PREFETCH: u16 = 64;
+
 /// One route's consumer.
 pub struct Consumer {
     route: Arc<str>,
@@ -109,7 +112,7 @@ impl Consumer {
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) -> Self {
-        let prefetch = Prefetch::new(config.prefetch, config.max_message);
+        let prefetch = Prefetch::new(config.prefetch, config.max_message, ordered);
         Self { route, config, ordered, intake, prefetch }
     }
 
@@ -159,8 +162,7 @@ impl Consumer {
         }
     }
 
-    /// Declares what the route needs and consumes, on one channel after the other while only the
-    /// prefetch changes.
+    /// One channel's life: declare, consume, and consume again with another prefetch.
     async fn session(
         &mut self,
         link: &Link,
@@ -169,12 +171,13 @@ impl Consumer {
         told: &mut String,
     ) -> Result<End, SessionError> {
         let declaring = topology::declare(link, &self.config, self.ordered);
-        let mut channel = tokio::select! {
+        let channel = tokio::select! {
             channel = declaring => channel?,
             () = shutdown.cancelled() => return Ok(End::Stopped),
         };
+        let mut last_tag = 0;
         loop {
-            let mut inflow = self.consume(link, &channel).await?;
+            let mut inflow = self.consume(link, &channel, last_tag).await?;
             self.intake.connected(true);
             let since = Instant::now();
             if !told.is_empty() {
@@ -186,14 +189,22 @@ impl Consumer {
                 backoff.reset();
             }
             let end = ended?;
+            if let End::Resize = end {
+                last_tag = inflow.last_tag;
+                continue;
+            }
             let closing = channel.close(200, "OK".into());
             link.judge(within("close the channel", closing).await)?;
-            let End::Resize = end else { return Ok(end) };
-            channel = link.channel().await?;
+            return Ok(end);
         }
     }
 
-    async fn consume(&self, link: &Link, channel: &Channel) -> Result<Inflow, SessionError> {
+    async fn consume(
+        &self,
+        link: &Link,
+        channel: &Channel,
+        last_tag: u64,
+    ) -> Result<Inflow, SessionError> {
         let prefetch = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
         link.judge(within("set the prefetch", prefetch).await)?;
         // Without waiting for its confirmation: see "What the library drops".
@@ -207,7 +218,7 @@ impl Consumer {
         // RabbitMQ works in order: once it has answered this, it has not refused that.
         let answered = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
         link.judge(within("consume", answered).await)?;
-        Ok(Inflow { deliveries, last_tag: 0, ended: None })
+        Ok(Inflow { deliveries, last_tag, ended: None })
     }
 
     /// Moves messages from `inflow` to the intake, and acks, until something ends it.
@@ -411,9 +422,9 @@ struct Prefetch {
 }
 
 impl Prefetch {
-    fn new(most: u16, max_message: u64) -> Self {
-        let most = most.max(1);
-        let now = fitting(max_message).min(most);
+    fn new(most: u16, max_message: u64, ordered: bool) -> Self {
+        let most = if ordered { most.min(ORDERED_PREFETCH) } else { most }.max(1);
+        let now = if ordered { most } else { fitting(max_message).min(most) };
         Self { most, now, peak: 0, seen: 0, wanted: now }
     }
 
@@ -461,7 +472,7 @@ mod tests {
 
     #[test]
     fn prefetch_begins_with_what_fits_and_grows_to_the_configured_number() {
-        let mut prefetch = Prefetch::new(1000, 16 << 20);
+        let mut prefetch = Prefetch::new(1000, 16 << 20, false);
         assert_eq!(prefetch.now, 4);
         assert_eq!(after(&mut prefetch, 4, 512), 32);
         assert_eq!(after(&mut prefetch, 32, 512), 256);
@@ -471,16 +482,25 @@ mod tests {
 
     #[test]
     fn prefetch_falls_with_the_first_large_message_and_recovers() {
-        let mut prefetch = Prefetch::new(1000, 64 << 20);
+        let mut prefetch = Prefetch::new(1000, 64 << 20, false);
         assert_eq!(after(&mut prefetch, 10_000, 512), 1000);
         assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
         assert_eq!(after(&mut prefetch, 5000, 512), 1000);
     }
 
     #[test]
+    fn prefetch_of_ordered_routes_changes_for_large_messages_only() {
+        let mut prefetch = Prefetch::new(1000, 16 << 20, true);
+        assert_eq!(prefetch.now, 64);
+        assert_eq!(after(&mut prefetch, 10_000, 512), 64);
+        assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
+        assert_eq!(after(&mut prefetch, 5000, 512), 64);
+    }
+
+    #[test]
     fn prefetch_is_never_nothing() {
-        assert_eq!(Prefetch::new(0, 1).now, 1);
-        let mut prefetch = Prefetch::new(1000, u64::MAX);
+        assert_eq!(Prefetch::new(0, 1, false).now, 1);
+        let mut prefetch = Prefetch::new(1000, u64::MAX, false);
         assert_eq!(prefetch.now, 1);
         assert_eq!(after(&mut prefetch, 3, 1 << 40), 1);
     }
