@@ -147,7 +147,11 @@ impl Node {
     }
 
     /// `kill -9`, of everything that belongs to it. Its data and its ports stay its own.
+    ///
+    /// Messages are synced before they are confirmed, but where a new queue's data lies is written
+    /// with a delay; a queue that was declared just before would never have a leader again.
     pub async fn kill(&mut self) {
+        self.eval("[dets:sync(T) || T <- dets:all()], mnesia:sync_log(), ok.").await;
         self.end("keep\n").await;
     }
 
