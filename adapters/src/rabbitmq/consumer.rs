@@ -18,17 +18,6 @@
 //! until there is room. RabbitMQ keeps the messages, and other consumers of the queue may have
 //! them.
 //!
-//! # Memory
-//!
-//! The client library puts no bound on what RabbitMQ sends ahead; `prefetch` is the only one. It
-//! counts messages, while memory counts bytes, so it follows the size of the messages that come: 64
-//! MiB of the largest seen lately. It begins at what 64 MiB hold of the largest allowed and grows
-//! eightfold as messages turn out to be small, to the number configured. RabbitMQ has it take
-//! effect for new consumers only, so each change is a cancel, and another consume once what is
-//! under way is acked. Around it messages may come out of order, and a single active consumer that
-//! cancels makes another gateway's the active one. So routes with an order begin at 64, fall only
-//! for large messages and never rise beyond.
-//!
 //! # What the library drops
 //!
 //! The client library drops, without a word, what comes for a consumer that it does not know:
@@ -58,6 +47,7 @@ use super::{
     ConsumerConfig,
     backoff::Backoff,
     message::convert,
+    prefetch::Prefetch,
     session::{Link, STEADY, STEP, SessionError, short, within},
     topology, wall_clock,
 };
@@ -71,12 +61,6 @@ const BATCH_BYTES: u64 = 4 << 20;
 
 /// Batches under way at once, where there is no order to keep.
 const UNDER_WAY: usize = 4;
-
-/// Unacked bytes to aim at.
-const UNACKED_BYTES: u64 = 64 << 20;
-
-/// Prefetch at most, where there is an order to keep: plenty for one batch under way.
-const ORDERED_PREFETCH: u16 = 64;
 
 /// One route's consumer.
 pub struct Consumer {
@@ -205,7 +189,7 @@ impl Consumer {
         channel: &Channel,
         last_tag: u64,
     ) -> Result<Inflow, SessionError> {
-        let prefetch = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+        let prefetch = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("set the prefetch", prefetch).await)?;
         // Without waiting for its confirmation: see "What the library drops".
         let consumer = channel.basic_consume(
@@ -216,7 +200,7 @@ impl Consumer {
         );
         let deliveries = link.judge(within("consume", consumer).await)?;
         // RabbitMQ works in order: once it has answered this, it has not refused that.
-        let answered = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+        let answered = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("consume", answered).await)?;
         Ok(Inflow { deliveries, last_tag, ended: None })
     }
@@ -406,102 +390,5 @@ impl Inflow {
         };
         self.ended = Some(error);
         None
-    }
-}
-
-/// How many messages RabbitMQ may send ahead, by their size.
-#[derive(Debug)]
-struct Prefetch {
-    most: u16,
-    now: u16,
-    /// The largest message lately, in bytes; fades by half in some 350 messages.
-    peak: u64,
-    /// Messages since it was last changed.
-    seen: u32,
-    wanted: u16,
-}
-
-impl Prefetch {
-    fn new(most: u16, max_message: u64, ordered: bool) -> Self {
-        let most = if ordered { most.min(ORDERED_PREFETCH) } else { most }.max(1);
-        let now = if ordered { most } else { fitting(max_message).min(most) };
-        Self { most, now, peak: 0, seen: 0, wanted: now }
-    }
-
-    fn note(&mut self, size: u64) {
-        self.peak = size.max(self.peak - self.peak / 512);
-        self.seen = self.seen.saturating_add(1);
-        let fits = fitting(self.peak).min(self.most);
-        // By half or double at least, or it would change with every message; up only on the
-        // evidence of as many messages as it now allows.
-        if fits <= self.now / 2 {
-            self.wanted = fits;
-        } else if (fits / 2 >= self.now || fits == self.most) && self.seen >= u32::from(self.now) {
-            self.wanted = fits.min(self.now.saturating_mul(8));
-        } else {
-            self.wanted = self.now;
-        }
-    }
-
-    fn misfits(&mut self) -> bool {
-        if self.wanted == self.now {
-            return false;
-        }
-        self.now = self.wanted;
-        self.seen = 0;
-        true
-    }
-}
-
-/// How many messages of `size` bytes fit the aim.
-fn fitting(size: u64) -> u16 {
-    u16::try_from((UNACKED_BYTES / size.max(1)).max(1)).unwrap_or(u16::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(prefetch: &mut Prefetch, messages: usize, size: u64) -> u16 {
-        for _ in 0..messages {
-            prefetch.note(size);
-            prefetch.misfits();
-        }
-        prefetch.now
-    }
-
-    #[test]
-    fn prefetch_begins_with_what_fits_and_grows_to_the_configured_number() {
-        let mut prefetch = Prefetch::new(1000, 16 << 20, false);
-        assert_eq!(prefetch.now, 4);
-        assert_eq!(after(&mut prefetch, 4, 512), 32);
-        assert_eq!(after(&mut prefetch, 32, 512), 256);
-        assert_eq!(after(&mut prefetch, 256, 512), 1000);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 1000, "and stays");
-    }
-
-    #[test]
-    fn prefetch_falls_with_the_first_large_message_and_recovers() {
-        let mut prefetch = Prefetch::new(1000, 64 << 20, false);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 1000);
-        assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
-        assert_eq!(after(&mut prefetch, 5000, 512), 1000);
-    }
-
-    #[test]
-    fn prefetch_of_ordered_routes_changes_for_large_messages_only() {
-        let mut prefetch = Prefetch::new(1000, 16 << 20, true);
-        assert_eq!(prefetch.now, 64);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 64);
-        assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
-        assert_eq!(after(&mut prefetch, 5000, 512), 64);
-    }
-
-    #[test]
-    fn prefetch_is_never_nothing() {
-        assert_eq!(Prefetch::new(0, 1, false).now, 1);
-        let mut prefetch = Prefetch::new(1000, u64::MAX, false);
-        assert_eq!(prefetch.now, 1);
-        assert_eq!(after(&mut prefetch, 3, 1 << 40), 1);
     }
 }
