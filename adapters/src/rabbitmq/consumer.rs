@@ -18,25 +18,14 @@
 //! until there is room. RabbitMQ keeps the messages, and other consumers of the queue may have
 //! them.
 //!
-//! # Memory
-//!
-//! The client library puts no bound on what RabbitMQ sends ahead; `prefetch` is the only one. It
-//! counts messages, while memory counts bytes, so it follows the size of the messages that come: 64
-//! MiB of the largest seen lately. It begins at what 64 MiB hold of the largest allowed and grows
-//! eightfold as messages turn out to be small, to the number configured. RabbitMQ has it take
-//! effect for new consumers only, so each change is a cancel, and another consume once what is
-//! under way is acked.
-//!
 //! # What the library drops
 //!
-//! A quorum queue may send messages before it has confirmed a consume, and after it has confirmed
-//! a cancel. The client library drops what comes for a consumer that it does not know, without a
-//! word; but for RabbitMQ such a message is unacked like any other, and the next ack of several
-//! would cover it: it would be lost. Hence three rules. A consume does not wait for its
-//! confirmation, so that its consumer is known at once. A channel has one consumer in its life: a
-//! cancel is followed by a close, which gives back what was dropped. And the tags of deliveries,
-//! which count up from 1, are checked for gaps: a gap ends the session before anything behind it
-//! is acked.
+//! The client library drops, without a word, what comes for a consumer that it does not know:
+//! before its consume is confirmed, or after its cancel is. For RabbitMQ such a message is unacked
+//! like any other, and the next ack of several would cover it: it would be lost. So a consume does
+//! not wait for its confirmation, its consumer is known at once; and the tags of deliveries, which
+//! count up from 1 on a channel, are checked for gaps. A gap ends the session before anything
+//! behind it is acked, and everything comes again.
 
 use std::sync::Arc;
 
@@ -58,7 +47,7 @@ use super::{
     ConsumerConfig,
     backoff::Backoff,
     message::convert,
-    prefetch::{ORDERED_PREFETCH, Prefetch},
+    prefetch::Prefetch,
     session::{Link, STEADY, STEP, SessionError, short, within},
     topology, wall_clock,
 };
@@ -107,10 +96,7 @@ impl Consumer {
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) -> Self {
-        let prefetch = match ordered {
-            true => Prefetch::fixed(config.prefetch.min(ORDERED_PREFETCH)),
-            false => Prefetch::new(config.prefetch, config.max_message),
-        };
+        let prefetch = Prefetch::new(config.prefetch, config.max_message, ordered);
         Self { route, config, ordered, intake, prefetch }
     }
 
@@ -160,8 +146,7 @@ impl Consumer {
         }
     }
 
-    /// Declares what the route needs and consumes, on one channel after the other while only the
-    /// prefetch changes.
+    /// One channel's life: declare, consume, and consume again with another prefetch.
     async fn session(
         &mut self,
         link: &Link,
@@ -170,12 +155,13 @@ impl Consumer {
         told: &mut String,
     ) -> Result<End, SessionError> {
         let declaring = topology::declare(link, &self.config, self.ordered);
-        let mut channel = tokio::select! {
+        let channel = tokio::select! {
             channel = declaring => channel?,
             () = shutdown.cancelled() => return Ok(End::Stopped),
         };
+        let mut last_tag = 0;
         loop {
-            let mut inflow = self.consume(link, &channel).await?;
+            let mut inflow = self.consume(link, &channel, last_tag).await?;
             self.intake.connected(true);
             let since = Instant::now();
             if !told.is_empty() {
@@ -187,15 +173,23 @@ impl Consumer {
                 backoff.reset();
             }
             let end = ended?;
+            if let End::Resize = end {
+                last_tag = inflow.last_tag;
+                continue;
+            }
             let closing = channel.close(200, "OK".into());
             link.judge(within("close the channel", closing).await)?;
-            let End::Resize = end else { return Ok(end) };
-            channel = link.channel().await?;
+            return Ok(end);
         }
     }
 
-    async fn consume(&self, link: &Link, channel: &Channel) -> Result<Inflow, SessionError> {
-        let prefetch = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+    async fn consume(
+        &self,
+        link: &Link,
+        channel: &Channel,
+        last_tag: u64,
+    ) -> Result<Inflow, SessionError> {
+        let prefetch = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("set the prefetch", prefetch).await)?;
         // Without waiting for its confirmation: see "What the library drops".
         let consumer = channel.basic_consume(
@@ -206,9 +200,9 @@ impl Consumer {
         );
         let deliveries = link.judge(within("consume", consumer).await)?;
         // RabbitMQ works in order: once it has answered this, it has not refused that.
-        let answered = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+        let answered = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("consume", answered).await)?;
-        Ok(Inflow { deliveries, last_tag: 0, ended: None })
+        Ok(Inflow { deliveries, last_tag, ended: None })
     }
 
     /// Moves messages from `inflow` to the intake, and acks, until something ends it.
