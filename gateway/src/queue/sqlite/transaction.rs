@@ -9,9 +9,7 @@ use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
 use tokio::time::Instant;
 
 use super::{ledger::Ledger, seen::event_key};
-use crate::queue::{
-    Append, AppendError, Appended, Content, RouteSettings, State,
-};
+use crate::queue::{Append, AppendError, Appended, Content, RouteSettings, State};
 
 /// What a row costs beyond its texts: keys, indexes, page overhead. Measured, rounded up.
 pub(super) const ROW_BYTES: u64 = 256;
