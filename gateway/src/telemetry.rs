@@ -15,7 +15,10 @@ use prometheus_client::{
 };
 use tidegate_adapters::{AttemptResult, DeadReason};
 
-use crate::{app::Inspect, config::Config};
+use crate::{
+    app::Inspect,
+    config::{Config, Target},
+};
 pub use log::init_log;
 
 /// The content type of [`Metrics::render`]: Prometheus' text format.
@@ -123,9 +126,24 @@ impl Metrics {
             drop(metrics.families.accepted.get_or_create(&labels));
             drop(metrics.families.duplicate.get_or_create(&labels));
             drop(metrics.families.lag.get_or_create(&labels));
+            metrics.rejected(route, RejectReason::QueueFull, 0);
             for ending in [Ending::Delivered, Ending::Filtered] {
                 drop(metrics.families.ended.get_or_create(&ended_labels(route, ending)));
             }
+        }
+        for (route, settings) in &config.routes {
+            let Target::Http(target) = &settings.to;
+            let labels = AttemptLabels {
+                route: Arc::clone(route),
+                upstream: target.upstream.as_str().into(),
+                result: AttemptResult::Success.as_str(),
+            };
+            drop(metrics.families.attempts.get_or_create(&labels));
+        }
+        for upstream in config.upstreams.keys() {
+            let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
+            drop(metrics.families.attempt_duration.get_or_create(&labels));
+            drop(metrics.families.rate_limit_wait.get_or_create(&labels));
         }
         metrics
     }
