@@ -7,7 +7,10 @@ use std::io::{self, Write};
 
 use tidegate_adapters::secret::Mask;
 use tracing_subscriber::{
-    filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -24,6 +27,8 @@ pub fn init_log(config: &LogConfig, mask: Mask) {
     let others = ours.min(tracing::Level::WARN);
     let targets = Targets::new()
         .with_default(others)
+        // It logs what it also returns: each failure would be there twice.
+        .with_target("lapin", LevelFilter::OFF)
         .with_target("tidegate", ours)
         .with_target("tidegate_adapters", ours);
     let lines = tracing_subscriber::fmt::layer().with_writer(Masked(mask)).with_ansi(false);
