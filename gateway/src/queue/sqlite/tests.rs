@@ -1,4 +1,8 @@
-use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::atomic::{AtomicI64, Ordering}};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use tempfile::TempDir;
 use tidegate_adapters::{AttemptResult, Data, DeadReason, Delivery, Event, Exchange, Invalid};
