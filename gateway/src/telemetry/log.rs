@@ -35,8 +35,7 @@ where
         LogLevel::Trace => Level::TRACE,
     };
     // A target covers what begins with it: the adapters' crate, and everything beneath.
-    let targets =
-        Targets::new().with_default(ours.min(Level::WARN)).with_target("tidegate", ours);
+    let targets = Targets::new().with_default(ours.min(Level::WARN)).with_target("tidegate", ours);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
     let lines = lines.with_writer(Masked { mask, sink });
     let registry = tracing_subscriber::registry().with(targets);
@@ -134,7 +133,8 @@ mod tests {
 
     #[test]
     fn json_lines_are_json_and_say_when_in_utc() {
-        let lines = logged(LogLevel::Info, LogFormat::Json, || tracing::info!(route = "a", "hello"));
+        let lines =
+            logged(LogLevel::Info, LogFormat::Json, || tracing::info!(route = "a", "hello"));
         let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
         assert_eq!(line["fields"]["message"], "hello");
         assert_eq!(line["fields"]["route"], "a");

@@ -313,6 +313,7 @@ pub(super) fn pending(id: i64) -> Listed {
         accepted_at,
         attempts: 1,
         tries: 2,
+        due_at: NOW,
         first_attempt_at: None,
     };
     Listed {
