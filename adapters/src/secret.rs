@@ -163,14 +163,19 @@ fn wire_forms(value: &str) -> Vec<String> {
         engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
     };
 
-    let json = serde_json::Value::from(value).to_string();
-    let json = json[1..json.len() - 1].to_owned();
+    let in_json = |text: &str| {
+        let json = serde_json::Value::from(text).to_string();
+        json[1..json.len() - 1].to_owned()
+    };
+    let json = in_json(value);
     let percent = utf8_percent_encode(value, UNRESERVED).to_string();
     let form: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
     vec![
         value.to_owned(),
         // Some write `/` as `\/`.
         json.replace('/', "\\/"),
+        // JSON as a text in JSON: a body within an answer, a debugged value in a line of the log.
+        in_json(&json),
         json,
         utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
         utf8_percent_encode(value, COMPONENT).to_string(),

@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod deliveries;
 mod events;
 mod health;
 
@@ -12,11 +13,20 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{body::Incoming, service::service_fn};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tidegate_adapters::secret::Mask;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{app::Inspect, config::AdminConfig, telemetry};
@@ -29,8 +39,17 @@ const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection is not kept for longer, however busy it is: a peer that takes no answer would hold
+/// one of the few there are for good.
+const CONNECTION_TIME: Duration = Duration::from_secs(600);
+
+/// For the answers under way when a connection is to end.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
+
 /// The largest request body.
 const BODY_MAX: usize = 4 << 20;
+
+const JSON: &str = "application/json";
 
 /// An answer of this listener.
 type Answer = Response<Full<Bytes>>;
@@ -55,21 +74,19 @@ impl Admin {
         Ok((Self { listener, access: Arc::new(Access::new(config)) }, address))
     }
 
-    /// Serves until `shutdown`.
+    /// Serves until `shutdown`; answers under way then get a second.
     pub async fn run(self, inspect: Arc<dyn Inspect>, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let slot =
-                Arc::clone(&slots).acquire_owned().await.expect("the slots are never closed");
-            let stream = tokio::select! {
+            let (stream, slot) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                accepted = self.accept(&slots) => match accepted {
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         // Out of descriptors, most likely: wait for some to be given back.
                         tracing::warn!(%error, "cannot accept an admin connection");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        sleep(Duration::from_millis(100)).await;
                         continue;
                     }
                 },
@@ -77,40 +94,59 @@ impl Admin {
             let (access, inspect) = (Arc::clone(&self.access), Arc::clone(&inspect));
             let shutdown = shutdown.clone();
             connections.spawn(async move {
-                let _slot = slot;
-                let service = service_fn(move |request| {
-                    let (access, inspect) = (Arc::clone(&access), Arc::clone(&inspect));
-                    async move { Ok::<_, Infallible>(answer(request, &access, &*inspect).await) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                tokio::pin!(connection);
-                tokio::select! {
-                    // What a peer does to its own connection is its own affair.
-                    _ = &mut connection => return,
-                    () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-                }
-                let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+                serve(stream, access, inspect, shutdown).await;
+                drop(slot);
             });
         }
         connections.close();
         connections.wait().await;
     }
+
+    /// The next connection, once there is a slot for it.
+    async fn accept(
+        &self,
+        slots: &Arc<Semaphore>,
+    ) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let slot = Arc::clone(slots).acquire_owned().await.expect("the slots are never closed");
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, slot))
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    access: Arc<Access>,
+    inspect: Arc<dyn Inspect>,
+    shutdown: CancellationToken,
+) {
+    let service = service_fn(move |request| {
+        let (access, inspect) = (Arc::clone(&access), Arc::clone(&inspect));
+        async move { Ok::<_, Infallible>(answer(request, &access, &*inspect).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // What a peer does to its own connection is its own affair.
+        _ = &mut connection => return,
+        () = shutdown.cancelled() => {}
+        () = sleep(CONNECTION_TIME) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // Whoever has not taken its answer by then goes without.
+    let _ = timeout(LAST_ANSWER, connection).await;
 }
 
 async fn answer(request: Request<Incoming>, access: &Access, inspect: &dyn Inspect) -> Answer {
-    let head_only = request.method() == Method::HEAD;
     let mut answer = match route(request, access, inspect).await {
         Ok(answer) | Err(answer) => answer,
     };
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if head_only {
-        *answer.body_mut() = Full::default();
-    }
+    // To HEAD hyper sends the length of this body, and not the body.
     answer
 }
 
@@ -123,7 +159,7 @@ async fn route(
     let path = head.uri.path().to_owned();
     let operator = access.check(&head)?;
     let reading = matches!(head.method, Method::GET | Method::HEAD);
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let query = head.uri.query().unwrap_or("");
     match (&parts[..], reading) {
         (["healthz"], true) => Ok(health::alive(inspect).await),
@@ -136,13 +172,14 @@ async fn route(
         (["api", "v1", "routes", name], true) => api::route(inspect, name).await,
         (["api", "v1", "upstreams"], true) => api::upstreams(inspect),
         (["api", "v1", "upstreams", name], true) => api::upstream(inspect, name),
-        (["api", "v1", "deliveries"], true) => api::deliveries(inspect, query).await,
-        (["api", "v1", "deliveries", id], true) => api::delivery(inspect, id).await,
+        (["api", "v1", "deliveries"], true) => deliveries::deliveries(inspect, query).await,
+        (["api", "v1", "deliveries", id], true) => deliveries::delivery(inspect, id).await,
         (["api", "v1", "events"], false) if head.method == Method::POST => {
-            access.check_body(&head)?;
-            tracing::info!(operator = %operator, "event published through the admin API");
+            if !body.is_end_stream() {
+                access.check_body(&head)?;
+            }
             let body = read(body).await?;
-            events::publish(inspect, &head, query, body).await
+            events::publish(inspect, &operator, &head, query, body).await
         }
         (["api", "v1", "events"], _) => Err(not_allowed("POST")),
         (["healthz" | "readyz" | "metrics"], false)
@@ -156,11 +193,12 @@ async fn route(
 
 async fn read(body: Incoming) -> Result<Bytes, Answer> {
     let whole = Limited::new(body, BODY_MAX).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+    match timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => {
-            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body exceeds 4 MiB or broke off"))
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body exceeds 4 MiB"))
         }
+        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 s")),
     }
 }
@@ -178,8 +216,43 @@ fn not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
-fn ok(body: &Value) -> Answer {
-    with_type(StatusCode::OK, "application/json", body.to_string())
+fn missing(what: &str, name: &str) -> Answer {
+    problem(StatusCode::NOT_FOUND, &format!("there is no {what} `{name}`"))
+}
+
+/// 200 with `body`, every secret in it masked: an event or an answer may echo one.
+fn ok(inspect: &dyn Inspect, body: &impl Serialize) -> Answer {
+    let json = serde_json::to_string(body).expect("keys are strings and numbers are finite");
+    with_type(StatusCode::OK, JSON, masked(&inspect.config().mask, json))
+}
+
+fn masked(mask: &Mask, json: String) -> String {
+    let masked = mask.apply(&json);
+    if masked == json || serde_json::from_str::<IgnoredAny>(&masked).is_ok() {
+        return masked;
+    }
+    // A secret that stood there as a bare number: `***` is none.
+    match serde_json::from_str(&json) {
+        Ok(value) => scrub(mask, value).to_string(),
+        Err(_) => Value::from(masked).to_string(),
+    }
+}
+
+fn scrub(mask: &Mask, value: Value) -> Value {
+    match value {
+        Value::String(text) => mask.apply(&text).into(),
+        Value::Number(number) => {
+            let text = number.to_string();
+            let masked = mask.apply(&text);
+            if masked == text { Value::Number(number) } else { masked.into() }
+        }
+        Value::Array(items) => items.into_iter().map(|item| scrub(mask, item)).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            members.map(|(name, member)| (mask.apply(&name), scrub(mask, member))).collect()
+        }
+        plain => plain,
+    }
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {

@@ -319,6 +319,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Whether it is active.
     fn claimed(&self, id: DeliveryId) -> bool;
 
+    /// Every active one, in no order; no more than the upstreams' `concurrency` together.
+    fn active(&self) -> Vec<DeliveryId>;
+
     /// Records what became of a claimed delivery and gives the claim back; returns after the
     /// commit. A promoted lane head goes to the route's feed.
     fn settle(&self, settlement: Settlement) -> BoxFuture<'static, Result<(), QueueError>>;

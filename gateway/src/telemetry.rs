@@ -1,4 +1,4 @@
-//! What can be seen from outside: metrics and the log.
+//! What can be seen from outside: metrics (contract §6) and the log.
 //!
 //! Counters and histograms are pushed here by whoever knows; gauges are read at scrape time, from
 //! the queue, the upstreams and the broker, so that they cannot drift from the truth.
@@ -117,28 +117,15 @@ impl Ending {
 }
 
 impl Metrics {
-    /// All families, with a series at 0 for what every route of `config` will count.
+    /// All families, with a series at 0 for what every route and upstream of `config` may count: a
+    /// series that begins at 1 hides its first increase. Results of attempts other than success
+    /// are too many to be there before they happen.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let metrics = Self::empty();
-        for route in config.routes.keys() {
-            let labels = RouteLabels { route: Arc::clone(route) };
-            drop(metrics.families.accepted.get_or_create(&labels));
-            drop(metrics.families.duplicate.get_or_create(&labels));
-            drop(metrics.families.lag.get_or_create(&labels));
-            metrics.rejected(route, RejectReason::QueueFull, 0);
-            for ending in [Ending::Delivered, Ending::Filtered] {
-                drop(metrics.families.ended.get_or_create(&ended_labels(route, ending)));
-            }
-        }
         for (route, settings) in &config.routes {
             let Target::Http(target) = &settings.to;
-            let labels = AttemptLabels {
-                route: Arc::clone(route),
-                upstream: target.upstream.as_str().into(),
-                result: AttemptResult::Success.as_str(),
-            };
-            drop(metrics.families.attempts.get_or_create(&labels));
+            metrics.families.expect_route(route, &target.upstream.as_str().into());
         }
         for upstream in config.upstreams.keys() {
             let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
@@ -240,6 +227,26 @@ impl Families {
         }
     }
 
+    fn expect_route(&self, route: &Arc<str>, upstream: &Arc<str>) {
+        let labels = RouteLabels { route: Arc::clone(route) };
+        drop(self.accepted.get_or_create(&labels));
+        drop(self.duplicate.get_or_create(&labels));
+        drop(self.lag.get_or_create(&labels));
+        for reason in [RejectReason::QueueFull, RejectReason::Closed] {
+            let route = Arc::clone(route);
+            drop(self.rejected.get_or_create(&RejectedLabels { route, reason: reason.as_str() }));
+        }
+        let dead = DeadReason::ALL.into_iter().map(Ending::Dead);
+        for ending in dead.chain([Ending::Delivered, Ending::Filtered, Ending::Discarded]) {
+            drop(self.ended.get_or_create(&ended_labels(route, ending)));
+        }
+        drop(self.attempts.get_or_create(&AttemptLabels {
+            route: Arc::clone(route),
+            upstream: Arc::clone(upstream),
+            result: AttemptResult::Success.as_str(),
+        }));
+    }
+
     fn register(&self) -> Registry {
         let mut registry = Registry::with_prefix("tidegate");
         registry.register("events_accepted", "Events taken durably", self.accepted.clone());
@@ -292,11 +299,11 @@ fn short_times() -> Histogram {
     ])
 }
 
-/// From a millisecond to a day: a lag is an outage long.
+/// From a millisecond to a week: a lag is an outage long.
 fn long_times() -> Histogram {
     Histogram::new([
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-        300.0, 1800.0, 3600.0, 21_600.0, 86_400.0,
+        300.0, 1800.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0,
     ])
 }
 
@@ -320,23 +327,4 @@ fn classic(open_metrics: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn counters_are_named_and_described_as_the_older_format_wants() {
-        let metrics = Metrics::empty();
-        let route: Arc<str> = "a\"b".into();
-        metrics.accepted(&route, 3);
-        metrics.ended(&route, Ending::Dead(DeadReason::Rejected));
-        let mut text = String::new();
-        encode(&mut text, &metrics.registry).unwrap();
-        let text = classic(&text);
-        assert!(text.contains("# TYPE tidegate_events_accepted_total counter\n"), "{text}");
-        assert!(text.contains("tidegate_events_accepted_total{route=\"a\\\"b\"} 3\n"), "{text}");
-        let dead =
-            "tidegate_deliveries_total{route=\"a\\\"b\",outcome=\"dead\",reason=\"rejected\"} 1";
-        assert!(text.contains(dead), "{text}");
-        assert!(!text.contains("# EOF"), "{text}");
-    }
-}
+mod tests;

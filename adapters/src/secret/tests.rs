@@ -47,6 +47,7 @@ fn a_secret_is_found_in_the_forms_it_takes_on_the_wire() {
     let forms = [
         value.to_owned(),
         serde_json::Value::from(value).to_string(),
+        serde_json::Value::from(serde_json::Value::from(value).to_string()).to_string(),
         serde_json::Value::from(value).to_string().replace('/', r"\/"),
         url,
         utf8_percent_encode(value, UNRESERVED).to_string(),

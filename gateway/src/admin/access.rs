@@ -3,12 +3,13 @@
 //! Without tokens the listener is on loopback, and still any web page the operator looks at can
 //! send requests to it. So `Host` must be an address or `localhost` (a page that rebinds its own
 //! name to 127.0.0.1 sends its name), `Origin` must be our own, and a body must be JSON (a form
-//! needs no permission to be sent across sites). With a valid token any `Host` will do: a page
-//! does not have the token.
+//! needs no permission to be sent across sites). With tokens any `Host` will do, service names of a
+//! cluster included: a page does not have the token. What it could reach then is health alone,
+//! which probes ask without one: names of routes and whether they are up.
 
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tidegate_adapters::secret::Secret;
 
 use super::{Answer, problem};
 use crate::config::{AdminConfig, Role};
@@ -18,15 +19,24 @@ const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The rules of one listener.
 pub(super) struct Access {
-    tokens: Vec<(String, Secret, Role)>,
+    tokens: Vec<Known>,
+}
+
+/// A token we know, by its hash: hashes are of one length, so comparing them tells nothing, not
+/// even how long the token is.
+struct Known {
+    name: String,
+    hash: [u8; 32],
+    role: Role,
 }
 
 impl Access {
     pub(super) fn new(config: &AdminConfig) -> Self {
-        let tokens = config
-            .tokens
-            .iter()
-            .map(|(name, token)| (name.clone(), token.token.clone(), token.role));
+        let tokens = config.tokens.iter().map(|(name, token)| Known {
+            name: name.clone(),
+            hash: Sha256::digest(token.token.expose()).into(),
+            role: token.role,
+        });
         Self { tokens: tokens.collect() }
     }
 
@@ -36,25 +46,27 @@ impl Access {
     /// The answer to give instead: 401, 403 or 421.
     pub(super) fn check(&self, head: &Parts) -> Result<String, Answer> {
         check_origin(&head.headers)?;
-        if OPEN.contains(&head.uri.path()) {
-            return Ok("anyone".to_owned());
-        }
         if self.tokens.is_empty() {
             check_host(head)?;
             return Ok("local".to_owned());
         }
-        let Some((name, role)) = self.bearer(&head.headers) else {
+        if OPEN.contains(&head.uri.path()) {
+            return Ok("anyone".to_owned());
+        }
+        let Some(Known { name, role, .. }) = self.bearer(&head.headers) else {
             let mut answer = problem(StatusCode::UNAUTHORIZED, "a bearer token is required");
             let scheme = http::HeaderValue::from_static("Bearer");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             return Err(answer);
         };
         let reading = matches!(head.method, Method::GET | Method::HEAD);
-        if !reading && role < Role::Operate {
+        if !reading && *role < Role::Operate {
+            let (method, path) = (&head.method, head.uri.path());
+            tracing::warn!(operator = %name, %method, path, "refused: the token may only read");
             let why = format!("token `{name}` has the role read; this takes operate");
             return Err(problem(StatusCode::FORBIDDEN, &why));
         }
-        Ok(name)
+        Ok(name.clone())
     }
 
     /// # Errors
@@ -73,16 +85,17 @@ impl Access {
     }
 
     /// Compares with every token, in the same time whichever it is.
-    fn bearer(&self, headers: &HeaderMap) -> Option<(String, Role)> {
+    fn bearer(&self, headers: &HeaderMap) -> Option<&Known> {
         let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, given) = given.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
+        let given = Sha256::digest(given.trim());
         let mut found = None;
-        for (name, token, role) in &self.tokens {
-            if bool::from(token.expose().as_bytes().ct_eq(given.trim().as_bytes())) {
-                found = Some((name.clone(), *role));
+        for known in &self.tokens {
+            if bool::from(known.hash.ct_eq(&given)) {
+                found = Some(known);
             }
         }
         found

@@ -16,9 +16,10 @@ use crate::app::{Inspect, PublishError};
 
 const STRUCTURED: &str = "application/cloudevents+json";
 
-/// Publishes what the request holds; answers `{"id": …}`.
+/// Publishes what the request holds, for `operator`; answers `{"id": …}`.
 pub(super) async fn publish(
     inspect: &dyn Inspect,
+    operator: &str,
     head: &Parts,
     query: &str,
     body: Bytes,
@@ -46,12 +47,22 @@ pub(super) async fn publish(
     let event = arrival.event.map_err(|invalid| bad(&invalid.why))?;
     let key = key.unwrap_or_else(|| event.kind.clone());
     let id = event.id.clone();
-    match inspect.publish(exchange, key, event).await {
-        Ok(()) => Ok(ok(&json!({ "id": id }))),
-        Err(error @ (PublishError::Unroutable { .. } | PublishError::Impossible(_))) => {
-            Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()))
+    let published = inspect.publish(exchange.clone(), key.clone(), event).await;
+    match published {
+        Ok(()) => {
+            tracing::info!(operator, exchange, key, event = id, "event published");
+            Ok(ok(inspect, &json!({ "id": id })))
         }
-        Err(error) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
+        Err(error) => {
+            tracing::warn!(operator, exchange, key, event = id, %error, "event not published");
+            let status = match error {
+                PublishError::Unroutable { .. } | PublishError::Impossible(_) => {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                }
+                PublishError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(problem(status, &error.to_string()))
+        }
     }
 }
 

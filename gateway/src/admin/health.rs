@@ -1,27 +1,29 @@
 //! Alive (making progress) and ready (able to take something in).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Answer, with_type};
-use crate::app::Inspect;
+use super::{Answer, JSON, with_type};
+use crate::{
+    app::{Inspect, RouteActivity},
+    config::Target,
+    queue::RouteStatus,
+};
 
 /// Due work that stands still for longer, with nothing to wait for, is a fault of ours.
 const STALLED: Duration = Duration::from_secs(60);
 
 /// 503 when due work has stood still although its upstream is healthy.
 pub(super) async fn alive(inspect: &dyn Inspect) -> Answer {
-    let (queue, now) = (inspect.queue(), inspect.now());
     let mut stalled = Vec::new();
-    for (name, activity) in inspect.routes() {
-        if now.since(activity.progress_at) < STALLED {
-            continue;
-        }
-        let oldest = queue.oldest_due(&name, now).await.ok().flatten();
-        if oldest.is_some_and(|due| now.since(due) >= STALLED) {
-            stalled.push(name.to_string());
+    // What drains may be left standing: it is still pending, and shutdown has its own deadline.
+    if !inspect.stopping() {
+        for (name, activity) in inspect.routes() {
+            if is_stalled(inspect, &name, &activity).await {
+                stalled.push(name.to_string());
+            }
         }
     }
     let status = match stalled.is_empty() {
@@ -29,7 +31,37 @@ pub(super) async fn alive(inspect: &dyn Inspect) -> Answer {
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     let body = json!({ "alive": stalled.is_empty(), "stalled_routes": stalled });
-    with_type(status, "application/json", body.to_string())
+    with_type(status, JSON, body.to_string())
+}
+
+async fn is_stalled(inspect: &dyn Inspect, route: &Arc<str>, activity: &RouteActivity) -> bool {
+    let (queue, now) = (inspect.queue(), inspect.now());
+    // An attempt under way is progress for as long as it may take, and not longer: one that never
+    // ends, or is never recorded, is what this is here to find.
+    let attempt = match activity.active {
+        0 => Duration::ZERO,
+        _ => attempt_timeout(inspect, route),
+    };
+    let patience = STALLED + attempt;
+    if now.since(activity.progress_at) < patience {
+        return false;
+    }
+    let paused = |status: &RouteStatus| status.name == *route && status.paused;
+    if queue.routes().iter().any(paused) {
+        return false;
+    }
+    // A store that cannot be read has failed, which ends the process; it is not for a probe to say.
+    let oldest = queue.oldest_due(route, now).await.ok().flatten();
+    oldest.is_some_and(|due| now.since(due) >= patience)
+}
+
+fn attempt_timeout(inspect: &dyn Inspect, route: &str) -> Duration {
+    let config = inspect.config();
+    let upstream = config.routes.get(route).and_then(|route| {
+        let Target::Http(target) = &route.to;
+        config.upstreams.get(&*target.upstream)
+    });
+    upstream.map_or(Duration::ZERO, |upstream| upstream.timeout)
 }
 
 /// 503 when the queue cannot be written to, or from the moment of SIGTERM.
@@ -59,5 +91,5 @@ pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
             "sources": serde_json::Map::from_iter(sources),
         },
     });
-    with_type(status, "application/json", body.to_string())
+    with_type(status, JSON, body.to_string())
 }

@@ -252,6 +252,10 @@ impl Queue for SqliteQueue {
         self.shared.claims.lock().contains(&id)
     }
 
+    fn active(&self) -> Vec<DeliveryId> {
+        self.shared.claims.lock().iter().copied().collect()
+    }
+
     fn settle(&self, settlement: Settlement) -> BoxFuture<'static, Result<(), QueueError>> {
         let commands = self.commands.clone();
         Box::pin(async move {

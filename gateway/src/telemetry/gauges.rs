@@ -1,6 +1,10 @@
 //! Gauges, read from those who know at scrape time.
 
-use std::{fmt::Display, fmt::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write as _},
+    sync::Arc,
+};
 
 use crate::{app::Inspect, protect::BreakerState};
 
@@ -35,8 +39,11 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     page.describe("tidegate_queue_size_bytes", "Live data in the queue");
     page.sample("tidegate_queue_size_bytes", &[], status.bytes);
     page.describe_as("tidegate_deliveries_pruned_total", "Finished deliveries removed", "counter");
-    for (route, pruned) in queue.pruned() {
-        page.sample("tidegate_deliveries_pruned_total", &[("route", &*route)], pruned);
+    let mut pruned: BTreeMap<Arc<str>, u64> =
+        activity.keys().map(|route| (Arc::clone(route), 0)).collect();
+    pruned.extend(queue.pruned());
+    for (route, pruned) in &pruned {
+        page.sample("tidegate_deliveries_pruned_total", &[("route", route)], pruned);
     }
     upstreams(&mut page, inspect);
     page.describe("tidegate_source_up", "Whether the route's source is connected");

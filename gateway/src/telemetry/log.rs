@@ -2,10 +2,12 @@
 //!
 //! Secrets are kept out of messages where messages are made; the mask here is the second wall.
 //! Dependencies log at warn at most, whatever our own level: at debug some print requests.
+//! `RUST_LOG` is not read: the level is part of the configuration.
 
 use std::io::{self, Write};
 
 use tidegate_adapters::secret::Mask;
+use tracing::{Dispatch, Level};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt::MakeWriter,
@@ -17,47 +19,60 @@ use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Starts logging. Does nothing when something else has (tests).
 pub fn init_log(config: &LogConfig, mask: Mask) {
-    let ours = match config.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let others = ours.min(tracing::Level::WARN);
-    let targets = Targets::new()
-        .with_default(others)
-        // It logs what it also returns: each failure would be there twice.
-        .with_target("lapin", LevelFilter::OFF)
-        .with_target("tidegate", ours)
-        .with_target("tidegate_adapters", ours);
-    let lines = tracing_subscriber::fmt::layer().with_writer(Masked(mask)).with_ansi(false);
-    let registry = tracing_subscriber::registry().with(targets);
+    // With stderr gone there is nobody left to tell.
+    let to_stderr = |line: &[u8]| drop(io::stderr().write_all(line));
     // An error means that a subscriber is there already.
-    let _ = match config.format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json()).try_init(),
+    let _ = subscriber(config, mask, to_stderr).try_init();
+}
+
+/// Who turns what is logged into lines; `sink` gets them one by one, whole.
+fn subscriber<S>(config: &LogConfig, mask: Mask, sink: S) -> Dispatch
+where
+    S: Fn(&[u8]) + Send + Sync + 'static,
+{
+    let ours = match config.level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
     };
-}
-
-/// Makes a writer for each line.
-struct Masked(Mask);
-
-/// One line on its way to stderr.
-struct Line {
-    mask: Mask,
-    text: Vec<u8>,
-}
-
-impl<'a> MakeWriter<'a> for Masked {
-    type Writer = Line;
-
-    fn make_writer(&'a self) -> Line {
-        Line { mask: self.0.clone(), text: Vec::new() }
+    // A target covers what begins with it: the adapters' crate, and everything beneath.
+    // What lapin logs it also returns: each failure would be there twice.
+    let targets = Targets::new()
+        .with_default(ours.min(Level::WARN))
+        .with_target("lapin", LevelFilter::OFF)
+        .with_target("tidegate", ours);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    let lines = lines.with_writer(Masked { mask, sink });
+    let registry = tracing_subscriber::registry().with(targets);
+    match config.format {
+        LogFormat::Text => registry.with(lines).into(),
+        LogFormat::Json => registry.with(lines.json()).into(),
     }
 }
 
-impl Write for Line {
+/// Makes a writer for each line.
+struct Masked<S> {
+    mask: Mask,
+    sink: S,
+}
+
+/// One line on its way out.
+struct Line<'a, S: Fn(&[u8])> {
+    masked: &'a Masked<S>,
+    text: Vec<u8>,
+}
+
+impl<'a, S: Fn(&[u8]) + 'a> MakeWriter<'a> for Masked<S> {
+    type Writer = Line<'a, S>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { masked: self, text: Vec::new() }
+    }
+}
+
+impl<S: Fn(&[u8])> Write for Line<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -68,10 +83,102 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl<S: Fn(&[u8])> Drop for Line<'_, S> {
     fn drop(&mut self) {
-        let line = self.mask.apply(&String::from_utf8_lossy(&self.text));
-        // With stderr gone there is nobody left to tell.
-        let _ = io::stderr().write_all(line.as_bytes());
+        // Masked before it is escaped: a secret may have line breaks in it.
+        let line = self.masked.mask.apply(&String::from_utf8_lossy(&self.text));
+        let line = escaped(line.trim_end_matches('\n'));
+        (self.masked.sink)(format!("{line}\n").as_bytes());
+    }
+}
+
+/// One line stays one line: what came from outside may hold line breaks, and would forge others.
+fn escaped(line: &str) -> String {
+    let mut escaped = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c.is_control() {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const SECRET: &str = "s3cr3t/with \"quotes\"";
+
+    /// What `log` writes at `level`, line by line.
+    fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce()) -> Vec<String> {
+        let mask = Mask::default();
+        mask.add(SECRET);
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let sink = Arc::clone(&lines);
+        let sink = move |line: &[u8]| sink.lock().push(String::from_utf8(line.to_vec()).unwrap());
+        let subscriber = subscriber(&LogConfig { level, format }, mask, sink);
+        tracing::dispatcher::with_default(&subscriber, log);
+        Arc::try_unwrap(lines).map_or_else(|lines| lines.lock().clone(), Mutex::into_inner)
+    }
+
+    #[test]
+    fn no_secret_leaves_in_a_message_a_field_or_a_debugged_value() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = logged(LogLevel::Trace, format, || {
+                tracing::info!(plain = SECRET, shown = %SECRET, debugged = ?SECRET, "x {SECRET} y");
+            });
+            let all = lines.concat();
+            assert_eq!(lines.len(), 1, "{all}");
+            assert!(all.contains("***") && !all.contains("s3cr3t"), "{all}");
+        }
+    }
+
+    #[test]
+    fn json_lines_are_json_and_say_when_in_utc() {
+        let lines =
+            logged(LogLevel::Info, LogFormat::Json, || tracing::info!(route = "a", "hello"));
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["fields"]["message"], "hello");
+        assert_eq!(line["fields"]["route"], "a");
+        let at = line["timestamp"].as_str().unwrap();
+        let rfc3339 = &time::format_description::well_known::Rfc3339;
+        assert!(time::OffsetDateTime::parse(at, rfc3339).is_ok() && at.ends_with('Z'), "{at}");
+    }
+
+    #[test]
+    fn dependencies_log_at_warn_at_most_whatever_our_level() {
+        let lines = logged(LogLevel::Trace, LogFormat::Text, || {
+            tracing::trace!(target: "tidegate::queue", "ours");
+            tracing::trace!(target: "tidegate_adapters::http", "ours too");
+            tracing::info!(target: "hyper::proto", "theirs");
+            tracing::warn!(target: "hyper::proto", "their warning");
+        });
+        let all = lines.concat();
+        assert_eq!(lines.len(), 3, "{all}");
+        assert!(all.contains("ours too") && all.contains("their warning"), "{all}");
+    }
+
+    #[test]
+    fn our_own_level_holds_for_dependencies_too() {
+        let lines = logged(LogLevel::Error, LogFormat::Text, || {
+            tracing::warn!(target: "hyper::proto", "their warning");
+            tracing::warn!(target: "tidegate::queue", "our warning");
+            tracing::error!(target: "tidegate::queue", "our error");
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+
+    #[test]
+    fn what_comes_from_outside_cannot_forge_a_line() {
+        let lines = logged(LogLevel::Info, LogFormat::Text, || {
+            tracing::info!(why = %"no\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "refused");
+        });
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].ends_with('\n') && !lines[0].trim_end().contains(char::is_control));
     }
 }
