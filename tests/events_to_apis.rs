@@ -283,3 +283,42 @@ async fn asked_to_stop_under_load_it_ends_with_0_and_repeats_nothing() {
     .await;
     assert_eq!(api.accepted().1, 0, "none twice");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_intake_pauses_deliveries_go_on_and_it_heals() {
+    const EVENTS: u64 = 160;
+    let broker = Node::shared().await.vhost().await;
+    let api = Api::start().await;
+    api.set_down(true);
+    let upstream = "    breaker: { failures: 5, open: 500ms, open_max: 500ms }\n    \
+                    retry: { initial_delay: 200ms, max_delay: 500ms }\n";
+    let mut gateway = Gateway::new(&one_route(&broker.url(), &api.url(), upstream, ""));
+    gateway.set_disk("40m");
+    gateway.run().await;
+    eventually("the queue is bound", IN_TIME, || async {
+        broker.consumers("tidegate.award-points").await.eq(&1).then_some(())
+    })
+    .await;
+    // 40 MiB of events for a disk of 40 MiB, of which much is taken up already.
+    let filler = "x".repeat(256 << 10);
+    let large = |n: u64| {
+        let data = json!({ "customerId": "c", "total": 1, "n": n, "filler": filler });
+        Message::order(&format!("large-{n}"), &data)
+    };
+    let messages: Vec<Message> = (0..EVENTS).map(large).collect();
+    Publisher::connect(&broker.url()).await.publish("orders", &messages).await;
+    eventually("it says that it is full", IN_TIME, || async {
+        (gateway.get("/readyz").await["components"]["queue"] == "full").then_some(())
+    })
+    .await;
+    let taken = gateway.count("award-points", "pending").await;
+    assert!(taken < EVENTS, "all {EVENTS} fitted: the disk is not full");
+    assert!(gateway.text("/readyz").await.contains("\"ready\":true"), "it is alive and ready");
+    api.set_down(false);
+    eventually("everything has arrived by itself", IN_TIME, || async {
+        (api.accepted().0 == EVENTS).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.count("award-points", "dead").await, 0);
+    assert_eq!(broker.messages("tidegate.award-points").await, 0);
+}

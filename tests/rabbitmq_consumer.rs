@@ -239,9 +239,9 @@ async fn is_empty(broker: &Vhost) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_arrive_in_order_once_and_are_acked() {
+async fn messages_of_an_ordered_route_arrive_in_order_once_and_are_acked() {
     let (broker, recorder) = (vhost().await, Recorder::new());
-    let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
+    let running = Running::start(&broker.url(), vec![Route::new(&recorder).ordered()]);
     is_up(&recorder).await;
     assert!(running.state.connected());
     assert!(!running.state.blocked());
@@ -252,6 +252,18 @@ async fn messages_arrive_in_order_once_and_are_acked() {
     assert_eq!(recorder.ids(), expected);
     running.stop().await;
     assert!(!recorder.up());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_any_route_arrive_once_while_its_prefetch_grows() {
+    let (broker, recorder) = (vhost().await, Recorder::new());
+    let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
+    is_up(&recorder).await;
+    publish(&broker, &orders(0..5000)).await;
+    has(&recorder, 5000, IN_TIME).await;
+    is_empty(&broker).await;
+    assert_eq!(recorder.count(), 5000);
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,14 +6,14 @@
 //!
 //! jq is Turing-complete and the interpreter promises no limits, so they are made here:
 //!
-//! | danger | answer |
-//! |---|---|
-//! | deep input overflows the stack | depth checked over raw bytes before any parser sees them |
-//! | a program runs for ever | self-calling definitions and `range repeat while until recurse(f)` are refused by name when it compiles |
-//! | a program runs too long | every step of a loop costs fuel; see [`guard`] |
-//! | values grow without bound (`reduce … (. + .)`, `"x" * 1e9`) | every value that is made is weighed: [`guard::VALUE_MAX`] |
-//! | the program itself is a bomb | its text is at most 16 KiB and nests at most 64 deep |
-//! | it reads or stops its surroundings | `env input halt debug import …` do not exist |
+//! - deep input overflows the stack: depth is checked over raw bytes before any parser sees them;
+//! - a program runs for ever: self-calling definitions and `range repeat while until recurse(f)`
+//!   are refused by name when it compiles;
+//! - a program runs too long: every step of a loop costs fuel;
+//! - values grow without bound (`reduce … (. + .)`, `"x" * 1e9`): every value that is made is
+//!   weighed, and the first that is too heavy ends the run;
+//! - the program itself is a bomb: its text is at most 16 KiB and nests at most 64 deep;
+//! - it reads or stops its surroundings: `env input halt debug import …` do not exist.
 //!
 //! A bare path (`.`, `.data.total`, `.items[0]`) is not run at all: it slices the raw JSON, so what
 //! it gives is what came, byte for byte.

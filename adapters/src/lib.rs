@@ -1,9 +1,9 @@
 //! The ends of Tidegate: everything that touches the outside world, and nothing durable.
 //!
 //! ```text
-//! rabbitmq::Consumer ─┐                                             ┌─► http::Caller       ─► third party
-//!                     ├─► Intake::accept ─► (gateway: queue, loop) ─┤
-//! http::Receiver     ─┘    its Ok is our yes                        └─► rabbitmq::Publisher ─► RabbitMQ
+//! rabbitmq::Consumer ─┐                                       ┌─► http::Caller ─► third party
+//!                     ├─► Intake::accept ─► queue and loop  ──┤
+//! http::Receiver     ─┘   its Ok is our yes   (the gateway)   └─► rabbitmq::Publisher
 //! ```
 //!
 //! A **source** hands what arrived to an [`Intake`] and tells the outside world "yes" only after

@@ -33,6 +33,7 @@ pub mod publisher;
 mod backoff;
 mod greeting;
 mod message;
+mod prefetch;
 mod session;
 mod topology;
 

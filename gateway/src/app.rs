@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tidegate_adapters::{
-    Event, Intake, Timestamp,
+    Event, Timestamp,
     embedded::{self, Embedded},
     rabbitmq,
 };
@@ -235,6 +235,7 @@ struct Stop {
 }
 
 /// The one place that reads the wall clock for the middle.
+#[expect(clippy::disallowed_methods, reason = "the clock that is handed to everyone else")]
 fn wall_clock() -> Timestamp {
     let since_epoch = time::OffsetDateTime::now_utc() - time::OffsetDateTime::UNIX_EPOCH;
     Timestamp(i64::try_from(since_epoch.whole_milliseconds()).unwrap_or(i64::MAX))

@@ -1,4 +1,4 @@
-//! The command line (contract §3).
+//! The command line.
 //!
 //! Exit codes: 0 ok, 1 failed, 2 usage, 78 configuration invalid. What was asked for goes to
 //! stdout, everything else to stderr.

@@ -35,7 +35,7 @@ use gate::TokenGate;
 use rate_limit::{Keys, RateLimits, Taken};
 
 /// A rate-limit token older than this when the request is about to leave is void. With
-/// [`rate_limit::LATE_MAX`] it makes up the 50 ms of contract §2.5.
+/// [`rate_limit::LATE_MAX`] it makes up the 50 ms that we promise between a token and the socket.
 pub const STALE_AFTER: Duration = Duration::from_millis(40);
 
 /// Quiet asked for without a time: 1 s, doubling up to this while it lasts.
@@ -355,7 +355,7 @@ where
 }
 
 /// A throttled answer is silent for a closed breaker, but it is an answer: a 429 shows a half-open
-/// one that the upstream lives (contract §4: any complete answer other than 5xx, 401 and 407).
+/// one that the upstream lives (any complete answer other than 5xx, 401 and 407).
 fn health_for_breaker(ticket: Ticket, answer: &Result<Receipt, Failure>) -> Health {
     match answer {
         Ok(receipt) => receipt.health,

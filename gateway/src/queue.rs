@@ -188,7 +188,8 @@ pub struct Page {
     pub next_at: Option<Timestamp>,
 }
 
-/// The states a delivery is counted in. `active` is the loop's, from memory, and part of pending here.
+/// The states a delivery is counted in. `active` is the loop's, from memory, and part of pending
+/// here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Waiting or being attempted.

@@ -19,7 +19,10 @@ pub fn on_signals() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if already {
-                // Asked twice: what is unfinished is still pending, so nothing is lost.
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "asked twice; what is unfinished is still pending, so nothing is lost"
+                )]
                 std::process::exit(1);
             }
             cancelled.cancel();

@@ -15,7 +15,6 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
         &["gateway/src/admin", "gateway/src/mock", "adapters/src/http/receiver"],
         "only where something listens",
     ),
-    (&["governor"], &["gateway/src/protect/rate_limit"], "the rest asks for admission"),
     (&["rusqlite"], &["gateway/src/queue/sqlite"], "the rest knows the Queue contract"),
     (&["config"], &["gateway/src/config"], "the rest reads the Config it makes"),
     (

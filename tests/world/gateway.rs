@@ -27,6 +27,7 @@ pub struct Gateway {
     folder: TempDir,
     process: Option<Process>,
     environment: Vec<(String, String)>,
+    disk: Option<&'static str>,
     log: Arc<Mutex<String>>,
 }
 
@@ -41,7 +42,7 @@ impl Gateway {
     pub fn new(yaml: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("writable");
-        Self { folder, process: None, environment: Vec::new(), log: Arc::default() }
+        Self { folder, process: None, environment: Vec::new(), disk: None, log: Arc::default() }
     }
 
     /// Configured with `yaml` and running.
@@ -54,6 +55,13 @@ impl Gateway {
     /// Sets an environment variable of its next start.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Gives its queue a disk of its own, of `size` (`48m`), in memory and in a mount namespace of
+    /// the process: what others see is not changed.
+    pub fn set_disk(&mut self, size: &'static str) {
+        std::fs::create_dir(self.folder.path().join("queue")).expect("writable");
+        self.disk = Some(size);
     }
 
     /// Starts it and waits until it is ready.
@@ -163,7 +171,10 @@ impl Gateway {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.disk {
+            None => Command::new(binary()),
+            Some(size) => self.on_disk(size),
+        };
         command
             .arg(verb)
             .arg("-c")
@@ -175,6 +186,20 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true);
+        command
+    }
+}
+
+impl Gateway {
+    /// The binary behind a mount; it keeps the process id.
+    fn on_disk(&self, size: &str) -> Command {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--mount", "sh", "-c"])
+            .arg("mount -t tmpfs -o size=\"$1\" tmpfs \"$2\" && shift 2 && exec \"$@\"")
+            .args(["sh", size])
+            .arg(self.folder.path().join("queue"))
+            .arg(binary());
         command
     }
 }

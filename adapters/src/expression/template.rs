@@ -119,7 +119,8 @@ impl Template {
     /// Renders for `place`. `None` only where the place says a null leaves the value out.
     ///
     /// # Errors
-    /// When a placeholder fails, is null, an array or an object, or the result does not fit `place`.
+    /// When a placeholder fails, is null, an array or an object, or what comes out does not fit
+    /// `place`.
     pub fn render(
         &self,
         input: &Input,

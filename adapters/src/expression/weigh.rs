@@ -52,7 +52,7 @@ pub(super) fn is_exhausted() -> bool {
 }
 
 /// Adds weighing to a definition.
-pub(super) fn weighed_def<'s>(def: Def<&'s str>) -> Def<&'s str> {
+pub(super) fn weighed_def(def: Def<&str>) -> Def<&str> {
     Def { name: def.name, args: def.args, body: weighed(def.body) }
 }
 
@@ -137,7 +137,7 @@ fn weighed_operation<'s>(
     }
 }
 
-fn weighed_pattern<'s>(pattern: Pattern<&'s str>) -> Pattern<&'s str> {
+fn weighed_pattern(pattern: Pattern<&str>) -> Pattern<&str> {
     match pattern {
         Pattern::Var(name) => Pattern::Var(name),
         Pattern::Arr(parts) => Pattern::Arr(parts.into_iter().map(weighed_pattern).collect()),
@@ -149,7 +149,7 @@ fn weighed_pattern<'s>(pattern: Pattern<&'s str>) -> Pattern<&'s str> {
     }
 }
 
-fn weigh<'s>(term: Term<&'s str>) -> Term<&'s str> {
+fn weigh(term: Term<&str>) -> Term<&str> {
     let weigh = Term::Call(WEIGH, Vec::new());
     Term::BinOp(Box::new(term), BinaryOp::Pipe(None), Box::new(weigh))
 }
@@ -191,7 +191,7 @@ fn charge(value: &Val) -> Result<(), jaq_core::Error<Val>> {
         if weight_is_deep(value, 0) {
             return Err(error("a value nests too deep"));
         }
-        LEFT.set(if left < VALUE_MAX { 0 } else { left - VALUE_MAX });
+        LEFT.set(left.saturating_sub(VALUE_MAX));
         return Err(error("a value grows too large, or the program runs too long"));
     };
     LEFT.set(left.saturating_sub(weight));

@@ -5,8 +5,8 @@
 //! A message is acked after the intake has accepted it, which means committed and fsynced, and
 //! never else. Nothing is nacked: what was not acked goes back to its queue by itself when the
 //! channel closes, in its old place. Messages are handed over in batches of what is there, several
-//! batches under way at once, so that reading goes on while the disk is synced; and one ack, awaited
-//! like everything else, covers all that is accepted with no gap before it.
+//! batches under way at once, so that reading goes on while the disk is synced; and one ack,
+//! awaited like everything else, covers all that is accepted with no gap before it.
 //!
 //! A refusal makes a gap. Behind it each accepted message is acked by itself: a later batch may
 //! have found the room that an earlier one lacked. Routes with an order have one batch under way,
@@ -18,25 +18,14 @@
 //! until there is room. RabbitMQ keeps the messages, and other consumers of the queue may have
 //! them.
 //!
-//! # Memory
-//!
-//! The client library puts no bound on what RabbitMQ sends ahead; `prefetch` is the only one. It
-//! counts messages, while memory counts bytes, so it follows the size of the messages that come: 64
-//! MiB of the largest seen lately. It begins at what 64 MiB hold of the largest allowed and grows
-//! eightfold as messages turn out to be small, to the number configured. RabbitMQ has it take
-//! effect for new consumers only, so each change is a cancel, and another consume once what is
-//! under way is acked.
-//!
 //! # What the library drops
 //!
-//! A quorum queue may send messages before it has confirmed a consume, and after it has confirmed
-//! a cancel. The client library drops what comes for a consumer that it does not know, without a
-//! word; but for RabbitMQ such a message is unacked like any other, and the next ack of several
-//! would cover it: it would be lost. Hence three rules. A consume does not wait for its
-//! confirmation, so that its consumer is known at once. A channel has one consumer in its life: a
-//! cancel is followed by a close, which gives back what was dropped. And the tags of deliveries,
-//! which count up from 1, are checked for gaps: a gap ends the session before anything behind it
-//! is acked.
+//! The client library drops, without a word, what comes for a consumer that it does not know:
+//! before its consume is confirmed, or after its cancel is. For RabbitMQ such a message is unacked
+//! like any other, and the next ack of several would cover it: it would be lost. So a consume does
+//! not wait for its confirmation, its consumer is known at once; and the tags of deliveries, which
+//! count up from 1 on a channel, are checked for gaps. A gap ends the session before anything
+//! behind it is acked, and everything comes again.
 
 use std::sync::Arc;
 
@@ -58,6 +47,7 @@ use super::{
     ConsumerConfig,
     backoff::Backoff,
     message::convert,
+    prefetch::Prefetch,
     session::{Link, STEADY, STEP, SessionError, short, within},
     topology, wall_clock,
 };
@@ -71,9 +61,6 @@ const BATCH_BYTES: u64 = 4 << 20;
 
 /// Batches under way at once, where there is no order to keep.
 const UNDER_WAY: usize = 4;
-
-/// Unacked bytes to aim at.
-const UNACKED_BYTES: u64 = 64 << 20;
 
 /// One route's consumer.
 pub struct Consumer {
@@ -109,7 +96,7 @@ impl Consumer {
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) -> Self {
-        let prefetch = Prefetch::new(config.prefetch, config.max_message);
+        let prefetch = Prefetch::new(config.prefetch, config.max_message, ordered);
         Self { route, config, ordered, intake, prefetch }
     }
 
@@ -159,8 +146,7 @@ impl Consumer {
         }
     }
 
-    /// Declares what the route needs and consumes, on one channel after the other while only the
-    /// prefetch changes.
+    /// One channel's life: declare, consume, and consume again with another prefetch.
     async fn session(
         &mut self,
         link: &Link,
@@ -169,12 +155,13 @@ impl Consumer {
         told: &mut String,
     ) -> Result<End, SessionError> {
         let declaring = topology::declare(link, &self.config, self.ordered);
-        let mut channel = tokio::select! {
+        let channel = tokio::select! {
             channel = declaring => channel?,
             () = shutdown.cancelled() => return Ok(End::Stopped),
         };
+        let mut last_tag = 0;
         loop {
-            let mut inflow = self.consume(link, &channel).await?;
+            let mut inflow = self.consume(link, &channel, last_tag).await?;
             self.intake.connected(true);
             let since = Instant::now();
             if !told.is_empty() {
@@ -186,15 +173,23 @@ impl Consumer {
                 backoff.reset();
             }
             let end = ended?;
+            if let End::Resize = end {
+                last_tag = inflow.last_tag;
+                continue;
+            }
             let closing = channel.close(200, "OK".into());
             link.judge(within("close the channel", closing).await)?;
-            let End::Resize = end else { return Ok(end) };
-            channel = link.channel().await?;
+            return Ok(end);
         }
     }
 
-    async fn consume(&self, link: &Link, channel: &Channel) -> Result<Inflow, SessionError> {
-        let prefetch = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+    async fn consume(
+        &self,
+        link: &Link,
+        channel: &Channel,
+        last_tag: u64,
+    ) -> Result<Inflow, SessionError> {
+        let prefetch = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("set the prefetch", prefetch).await)?;
         // Without waiting for its confirmation: see "What the library drops".
         let consumer = channel.basic_consume(
@@ -205,9 +200,9 @@ impl Consumer {
         );
         let deliveries = link.judge(within("consume", consumer).await)?;
         // RabbitMQ works in order: once it has answered this, it has not refused that.
-        let answered = channel.basic_qos(self.prefetch.now, BasicQosOptions::default());
+        let answered = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("consume", answered).await)?;
-        Ok(Inflow { deliveries, last_tag: 0, ended: None })
+        Ok(Inflow { deliveries, last_tag, ended: None })
     }
 
     /// Moves messages from `inflow` to the intake, and acks, until something ends it.
@@ -395,93 +390,5 @@ impl Inflow {
         };
         self.ended = Some(error);
         None
-    }
-}
-
-/// How many messages RabbitMQ may send ahead, by their size.
-#[derive(Debug)]
-struct Prefetch {
-    most: u16,
-    now: u16,
-    /// The largest message lately, in bytes; fades by half in some 350 messages.
-    peak: u64,
-    /// Messages since it was last changed.
-    seen: u32,
-    wanted: u16,
-}
-
-impl Prefetch {
-    fn new(most: u16, max_message: u64) -> Self {
-        let most = most.max(1);
-        let now = fitting(max_message).min(most);
-        Self { most, now, peak: 0, seen: 0, wanted: now }
-    }
-
-    fn note(&mut self, size: u64) {
-        self.peak = size.max(self.peak - self.peak / 512);
-        self.seen = self.seen.saturating_add(1);
-        let fits = fitting(self.peak).min(self.most);
-        // By half or double at least, or it would change with every message; up only on the
-        // evidence of as many messages as it now allows.
-        if fits <= self.now / 2 {
-            self.wanted = fits;
-        } else if (fits / 2 >= self.now || fits == self.most) && self.seen >= u32::from(self.now) {
-            self.wanted = fits.min(self.now.saturating_mul(8));
-        } else {
-            self.wanted = self.now;
-        }
-    }
-
-    fn misfits(&mut self) -> bool {
-        if self.wanted == self.now {
-            return false;
-        }
-        self.now = self.wanted;
-        self.seen = 0;
-        true
-    }
-}
-
-/// How many messages of `size` bytes fit the aim.
-fn fitting(size: u64) -> u16 {
-    u16::try_from((UNACKED_BYTES / size.max(1)).max(1)).unwrap_or(u16::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(prefetch: &mut Prefetch, messages: usize, size: u64) -> u16 {
-        for _ in 0..messages {
-            prefetch.note(size);
-            prefetch.misfits();
-        }
-        prefetch.now
-    }
-
-    #[test]
-    fn prefetch_begins_with_what_fits_and_grows_to_the_configured_number() {
-        let mut prefetch = Prefetch::new(1000, 16 << 20);
-        assert_eq!(prefetch.now, 4);
-        assert_eq!(after(&mut prefetch, 4, 512), 32);
-        assert_eq!(after(&mut prefetch, 32, 512), 256);
-        assert_eq!(after(&mut prefetch, 256, 512), 1000);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 1000, "and stays");
-    }
-
-    #[test]
-    fn prefetch_falls_with_the_first_large_message_and_recovers() {
-        let mut prefetch = Prefetch::new(1000, 64 << 20);
-        assert_eq!(after(&mut prefetch, 10_000, 512), 1000);
-        assert_eq!(after(&mut prefetch, 1, 8 << 20), 8);
-        assert_eq!(after(&mut prefetch, 5000, 512), 1000);
-    }
-
-    #[test]
-    fn prefetch_is_never_nothing() {
-        assert_eq!(Prefetch::new(0, 1).now, 1);
-        let mut prefetch = Prefetch::new(1000, u64::MAX);
-        assert_eq!(prefetch.now, 1);
-        assert_eq!(after(&mut prefetch, 3, 1 << 40), 1);
     }
 }

@@ -4,7 +4,10 @@
 //! route wants the event (`when`) and which others it must not overtake (`order_by`). An event
 //! whose filter or key cannot be told is kept as dead; it would fail again each time.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use tidegate_adapters::{
@@ -57,7 +60,15 @@ impl RouteIntake {
 
     fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
         let input = Input::event(Arc::clone(&event));
-        match self.wanted(&input).and_then(|wanted| Ok((wanted, self.key(&input)?))) {
+        // A defect in a library must cost this event, not the process.
+        let judged = catch_unwind(AssertUnwindSafe(|| {
+            self.wanted(&input).and_then(|wanted| Ok((wanted, self.key(&input)?)))
+        }));
+        let judged = judged.unwrap_or_else(|_| {
+            let message = "the expression panicked; this is a defect of Tidegate".to_owned();
+            Err(ExpressionError { message, offset: None })
+        });
+        match judged {
             Ok((true, key)) => (Content::Pending(event), key),
             Ok((false, _)) => (Content::Filtered(event), None),
             Err(failed) => (Content::Dead(event, DeadReason::Expression, failed.message), None),

@@ -100,7 +100,8 @@ impl Narrator {
         self.held = quiet;
         self.row += 1;
         print(&format!(
-            "{said}  {at:4.1}s  {published:6}   {kitchen:7}   {loyalty:7}   {email:6}   {waiting:7}\n"
+            "{said}  {at:4.1}s  {published:6}   {kitchen:7}   {loyalty:7}   {email:6}   \
+             {waiting:7}\n"
         ))
     }
 }

@@ -6,7 +6,7 @@
 //!     listen: 127.0.0.1:9102
 //!     latency: 20ms
 //!     answer: { status: 201, headers: {}, body: '{"ok": true}' }
-//!     rate_limit: { limit: 20, period: 1s, answer: { status: 429, headers: { Retry-After: '1' } } }
+//!     rate_limit: { limit: 20, period: 1s, answer: { status: 429 } }
 //!     errors: { ratio: 0.05, answer: { status: 500 } }
 //!     outages: [{ after: 5s, for: 10s, answer: { status: 503 } }]
 //!     script: [{ status: 500 }, { status: 200 }]      # the first answers; then as above

@@ -1,6 +1,6 @@
 //! How many attempts an upstream has under way at once.
 //!
-//! Two bounds, of which the second makes contract §2.2 true: a crash may repeat what was sent and
+//! Two bounds, of which the second bounds what a crash may repeat: that is what was sent and
 //! not yet settled, and that is at most twice `concurrency`.
 //!
 //! - **calls**: `concurrency` permits, each held from admission until the answer is read;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! So the n-th request of a window goes no sooner than `(n − burst)·I` after the first, which is
-//! contract §2.5: at most `burst + ⌈limit·t/period⌉ − 1` in any half-open window of length t.
+//! the promise: at most `burst + ⌈limit·t/period⌉ − 1` in any half-open window of length t.
 //! A start begins with the burst spent: `tat = start + burst·I`.
 //!
 //! # Why not governor

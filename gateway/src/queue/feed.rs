@@ -13,18 +13,13 @@ pub struct Feed {
     wake: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Fresh {
     /// Everything due since the last page is here, and how many bytes that is.
     Live(VecDeque<Arc<Delivery>>, usize),
     /// There is more in the store than in memory: read pages.
+    #[default]
     Behind,
-}
-
-impl Default for Fresh {
-    fn default() -> Self {
-        Self::Behind
-    }
 }
 
 /// What [`Feed::take`] found.

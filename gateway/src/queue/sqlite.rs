@@ -8,8 +8,8 @@
 //! ```
 //!
 //! WAL with `synchronous=FULL`: every commit is fsynced before anyone is told. One process owns
-//! the file; the lock beside it says who. See [`writer`] for what happens when the disk fails,
-//! [`schema`] for the format.
+//! the file; the lock beside it says who. See `writer` for what happens when the disk fails,
+//! `schema` for the format.
 
 mod checkpoint;
 mod disk;
@@ -18,6 +18,7 @@ mod prune;
 mod reader;
 mod schema;
 mod seen;
+mod settle;
 mod shared;
 mod transaction;
 mod writer;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{app::Inspect, protect::BreakerState};
 
-/// Appends every gauge of contract §6.
+/// Appends every gauge.
 pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     let queue = inspect.queue();
     let activity = inspect.routes();

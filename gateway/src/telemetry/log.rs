@@ -9,7 +9,10 @@ use std::io::{self, Write};
 use tidegate_adapters::secret::Mask;
 use tracing::{Dispatch, Level};
 use tracing_subscriber::{
-    filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -35,7 +38,11 @@ where
         LogLevel::Trace => Level::TRACE,
     };
     // A target covers what begins with it: the adapters' crate, and everything beneath.
-    let targets = Targets::new().with_default(ours.min(Level::WARN)).with_target("tidegate", ours);
+    // What lapin logs it also returns: each failure would be there twice.
+    let targets = Targets::new()
+        .with_default(ours.min(Level::WARN))
+        .with_target("lapin", LevelFilter::OFF)
+        .with_target("tidegate", ours);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
     let lines = lines.with_writer(Masked { mask, sink });
     let registry = tracing_subscriber::registry().with(targets);

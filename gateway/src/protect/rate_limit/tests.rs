@@ -128,7 +128,8 @@ proptest! {
             for (last, until) in sent.iter().enumerate().skip(first) {
                 // The half-open window that just holds both ends, widened by the lateness allowed.
                 let window = *until - *from + LATE_MAX + Duration::from_nanos(1);
-                let bound = f64::from(burst) + (f64::from(limit) * window.as_secs_f64()).ceil() - 1.0;
+                let refilled = (f64::from(limit) * window.as_secs_f64()).ceil();
+                let bound = f64::from(burst) + refilled - 1.0;
                 let count = (last - first + 1) as f64;
                 prop_assert!(count <= bound, "{count} in {window:?}, bound {bound}");
             }

@@ -68,6 +68,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     connection
         .execute_batch(
             "PRAGMA page_size = 8192;
+             PRAGMA auto_vacuum = INCREMENTAL;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 0;

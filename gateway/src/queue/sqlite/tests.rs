@@ -381,22 +381,6 @@ async fn an_unknown_format_is_refused_untouched() {
 }
 
 #[tokio::test]
-async fn an_append_to_a_full_disk_is_refused_and_settling_goes_on() {
-    let bench = Bench::new().await;
-    bench.pending(&["a"]).await;
-    let delivery = bench.fed().unwrap();
-    // The nearest thing to a full disk that needs no disk: the database may not grow any more.
-    // Only the ballast's worth of pages is left, which is none here.
-    bench.queue.close().await;
-    let connection = rusqlite::Connection::open(&bench.options.path).unwrap();
-    drop(connection);
-    let full = Bench::with(|_| {}).await;
-    full.pending(&["a"]).await;
-    drop(delivery);
-    assert_eq!(full.counts().await.pending, 1);
-}
-
-#[tokio::test]
 async fn a_feed_that_overflows_loses_nothing() {
     let bench = Bench::new().await;
     let many = Feed::MOST + 10;

@@ -6,10 +6,10 @@
 //!
 //! # When a commit fails
 //!
-//! | what SQLite says | what happens |
-//! |---|---|
-//! | disk full | rolled back; appends are told "full"; the ballast goes; settlements are tried again until there is room |
-//! | anything else, an fsync error above all | the queue has failed for good: nobody knows what the disk holds, so nothing is answered, nothing is retried, and the process must end |
+//! - *Disk full*: rolled back; appends are told "full", the ballast goes, and settlements are tried
+//!   again until there is room.
+//! - *Anything else*, an fsync error above all: the queue has failed for good. Nobody knows what
+//!   the disk holds, so nothing is answered, nothing is retried, and the process must end.
 
 use std::{
     sync::{
@@ -41,6 +41,10 @@ const BYTES_MAX: u64 = 32 << 20;
 
 /// Rows pruned in one step when there is nothing else to do.
 const PRUNE_IDLE: usize = 256;
+
+/// While the disk is full: rows pruned, and pages given back, in one step.
+const PRUNE_FULL: usize = 2048;
+const SHRINK_PAGES: usize = 4096;
 
 /// While the disk is full, how often settlements are tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
@@ -123,13 +127,24 @@ impl Writer {
                 command @ (Command::Append(..) | Command::Settle(..)) => commands.push(command),
             }
         }
-        if tend && self.disk_full.load(Ordering::Relaxed) && self.ballast.take_up() {
-            self.disk_full.store(false, Ordering::Relaxed);
-            tracing::info!("the disk has room again");
-        }
         self.commit(commands, tend);
+        if tend && self.disk_full.load(Ordering::Relaxed) {
+            self.shrink();
+            if self.ballast.take_up() {
+                self.disk_full.store(false, Ordering::Relaxed);
+                tracing::info!("the disk has room again");
+            }
+        }
         self.publish();
         closed
+    }
+
+    /// Gives back to the disk what the files do not need: pages freed by what was pruned, and the
+    /// log. Best effort: while it fails the disk stays full, and it is tried again.
+    fn shrink(&self) {
+        let _ = self.connection.execute_batch(&format!(
+            "PRAGMA incremental_vacuum({SHRINK_PAGES}); PRAGMA wal_checkpoint(TRUNCATE);"
+        ));
     }
 
     /// Commits the commands in one transaction, however long the disk is full.
@@ -153,8 +168,10 @@ impl Writer {
                         tracing::error!("the disk is full: intake pauses, deliveries go on");
                     }
                     self.ballast.give_up();
+                    self.shrink();
                     refuse_appends(&mut commands);
                     self.publish();
+                    // What was only tending is tried again at its next time.
                     if commands.is_empty() {
                         return;
                     }
@@ -199,11 +216,14 @@ impl Writer {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let wall = self.shared.wall();
         let now = Instant::now();
+        // On a full disk history is the first to go: what waits is worth more than what is done.
+        let full = self.disk_full.load(Ordering::Relaxed);
+        let history = if full { 0 } else { self.caps.history };
         let mut transaction = Transaction {
             connection: &self.connection,
             ledger: &mut self.ledger,
             next_id: &mut self.next_id,
-            caps: self.caps,
+            caps: Caps { history, ..self.caps },
             wall,
             now,
             effects: Effects::default(),
@@ -221,6 +241,7 @@ impl Writer {
             });
         }
         let most = match tend {
+            true if full => PRUNE_FULL,
             true => PRUNE_IDLE.max(appended * 2),
             false => appended * 2,
         };

@@ -1,0 +1,121 @@
+//! What became of an attempt, and what that frees: the next of a lane.
+
+use std::sync::Arc;
+
+use rusqlite::params;
+use tidegate_adapters::Delivery;
+
+use super::{
+    reader,
+    transaction::{ROW_BYTES, Transaction, delivery_bytes, lane_of},
+};
+use crate::queue::{AttemptRecord, Outcome, QueueError, Settlement, State};
+
+/// Attempts kept of each delivery.
+const ATTEMPTS_KEPT: u32 = 3;
+
+impl Transaction<'_> {
+    /// Records what became of a delivery. `Err` inside: it is not pending.
+    pub(super) fn settle(
+        &mut self,
+        settlement: &Settlement,
+    ) -> rusqlite::Result<Result<(), QueueError>> {
+        let Settlement { delivery, outcome, attempt } = settlement;
+        let id = delivery.id.0;
+        let Some(index) = self.ledger.find(&delivery.route).map(|row| row.no) else {
+            return Ok(Err(QueueError::Missing(delivery.id)));
+        };
+        let Some(index) = self.ledger.by_no(index) else {
+            return Ok(Err(QueueError::Missing(delivery.id)));
+        };
+        let no = self.ledger.get(index).no;
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM due WHERE route = ?1 AND at = ?2 AND id = ?3")?
+            .execute(params![no, delivery.due_at.0, id])?;
+        if removed == 0 {
+            return Ok(Err(QueueError::Missing(delivery.id)));
+        }
+        let tries = attempt.as_ref().map_or(delivery.tries, |attempt| attempt.number);
+        let first_attempt = delivery.first_attempt_at.or(attempt.as_ref().map(|first| first.at));
+        let mut bytes = delivery_bytes(delivery);
+        if let Some(attempt) = attempt {
+            bytes += self.record(id, attempt)?;
+        }
+        match outcome {
+            Outcome::Retry { at, attempts } => {
+                self.insert_due(no, *at, id, *attempts, tries, first_attempt)?;
+            }
+            Outcome::Delivered => {
+                self.insert_settled(index, id, State::Delivered, bytes, tries, None)?;
+                self.leave_pending(index, delivery);
+                self.ledger.change(index).enter(State::Delivered, bytes);
+                self.leave_lane(index, delivery)?;
+            }
+            Outcome::Dead { reason, detail } => {
+                let dead = Some((*reason, detail.as_str()));
+                self.insert_settled(index, id, State::Dead, bytes, tries, dead)?;
+                self.leave_pending(index, delivery);
+                self.ledger.change(index).enter(State::Dead, bytes);
+                let hold = self.ledger.get(index).settings.as_ref().is_some_and(|s| s.hold);
+                if !hold {
+                    self.leave_lane(index, delivery)?;
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn leave_pending(&mut self, index: usize, delivery: &Delivery) {
+        self.ledger.change(index).leave(State::Pending, delivery_bytes(delivery));
+    }
+
+    /// The delivery is finished with: the next of its key may go.
+    fn leave_lane(&mut self, index: usize, delivery: &Delivery) -> rusqlite::Result<()> {
+        let Some(key) = &delivery.key else { return Ok(()) };
+        let (no, lane) = (self.ledger.get(index).no, lane_of(key));
+        self.connection
+            .prepare_cached("DELETE FROM lane WHERE route = ?1 AND lane = ?2 AND id = ?3")?
+            .execute(params![no, &lane[..], delivery.id.0])?;
+        let Some(next) = self.lane_head(no, &lane)? else { return Ok(()) };
+        self.insert_due(no, self.wall, next, 0, 0, None)?;
+        let promoted = reader::delivery(
+            self.connection,
+            &delivery.route,
+            &reader::Due { id: next, at: self.wall.0, attempts: 0, tries: 0, first_attempt: None },
+        )?;
+        self.effects.fresh.extend(promoted.map(Arc::new));
+        Ok(())
+    }
+
+    /// Keeps the attempt, and no more than the last three. Answers its size.
+    fn record(&mut self, id: i64, attempt: &AttemptRecord) -> rusqlite::Result<u64> {
+        let exchange = &attempt.exchange;
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO attempt
+                 (delivery, n, at, us, result, detail, status, request, response)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                id,
+                attempt.number,
+                attempt.at.0,
+                i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+                attempt.result.as_str(),
+                attempt.detail,
+                exchange.status,
+                exchange.request,
+                exchange.response
+            ])?;
+        if attempt.number > ATTEMPTS_KEPT {
+            self.connection
+                .prepare_cached("DELETE FROM attempt WHERE delivery = ?1 AND n <= ?2")?
+                .execute(params![id, attempt.number - ATTEMPTS_KEPT])?;
+        }
+        let bytes =
+            (exchange.request.len() + exchange.response.len() + attempt.detail.len()) as u64;
+        self.effects.written += bytes + ROW_BYTES;
+        Ok(bytes)
+    }
+}
