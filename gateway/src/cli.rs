@@ -58,7 +58,7 @@ enum Verb {
         path: PathBuf,
     },
     /// Publish one event through a running gateway; prints its id
-    Emit(emit::EmitArgs),
+    Emit(Box<emit::EmitArgs>),
     /// Routes of a running gateway
     Routes {
         #[command(subcommand)]
@@ -78,7 +78,7 @@ enum Verb {
         #[command(subcommand)]
         verb: Option<DeliveriesVerb>,
         #[command(flatten)]
-        filters: list::Filters,
+        filters: Box<list::Filters>,
         #[command(flatten)]
         shown: Shown,
     },
@@ -133,7 +133,7 @@ enum ListVerb {
 #[derive(Debug, Subcommand)]
 enum DeliveriesVerb {
     /// List them, newest first
-    List(list::Filters),
+    List(Box<list::Filters>),
     /// Show one, with its event and its attempts
     Show {
         /// As the list shows it
@@ -171,7 +171,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 /// The verbs that talk to a running gateway.
 async fn ask(verb: Verb) -> Result<(), String> {
     match verb {
-        Verb::Emit(arguments) => emit::emit(arguments).await,
+        Verb::Emit(arguments) => emit::emit(*arguments).await,
         Verb::Routes { verb: None | Some(ListVerb::List), shown } => {
             list::routes(&Admin::new(&shown.admin)?, shown.json).await
         }

@@ -1,4 +1,4 @@
-//! What can be seen from outside: metrics (contract §6) and the log.
+//! What can be seen from outside: metrics and the log.
 //!
 //! Counters and histograms are pushed here by whoever knows; gauges are read at scrape time, from
 //! the queue, the upstreams and the broker, so that they cannot drift from the truth.

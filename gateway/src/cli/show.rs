@@ -178,7 +178,8 @@ attempt 1 at 2026-01-31T12:00:00Z: 4xx in 1.2 ms, status 410
 
     #[test]
     fn what_is_no_event_shows_what_came() {
-        let text = r#"{"id":"7","event":null,"about":{"exchange":"orders"},"raw_base64":"e29vcHM=","attempts":[]}"#;
+        let text = r#"{"id":"7","event":null,"about":{"exchange":"orders"},
+            "raw_base64":"e29vcHM=","attempts":[]}"#;
         let shown = render(text).unwrap();
         assert!(
             shown.contains("\"exchange\": \"orders\"") && shown.contains("raw\n  {oops\n"),
@@ -203,7 +204,18 @@ attempt 1 at 2026-01-31T12:00:00Z: 4xx in 1.2 ms, status 410
     #[test]
     fn indenting_changes_nothing_but_space() {
         let json = r#"{"a":[],"b":{},"c":[1,-2.50e3,[null]],"d":"x,{\"}: [\\"}"#;
-        let expected = "{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1,\n    -2.50e3,\n    [\n      null\n    ]\n  ],\n  \"d\": \"x,{\\\"}: [\\\\\"\n}";
+        let expected = r#"{
+  "a": [],
+  "b": {},
+  "c": [
+    1,
+    -2.50e3,
+    [
+      null
+    ]
+  ],
+  "d": "x,{\"}: [\\"
+}"#;
         assert_eq!(indented(json), expected);
         assert_eq!(indented(expected), expected);
     }
