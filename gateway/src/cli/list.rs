@@ -219,7 +219,8 @@ x             orphaned  down    1        0       0          0     -
     fn upstreams_are_a_table() {
         let answer = json!({ "upstreams": [
             { "name": "loyalty", "breaker": { "state": "half-open" }, "in_flight": 1,
-              "concurrency": 64, "paused_until": "2026-01-31T12:00:00Z", "url": "https://l.example/",
+              "concurrency": 64, "paused_until": "2026-01-31T12:00:00Z",
+              "url": "https://l.example/",
               "limits": [{ "limit": 100, "period_ms": 1000, "used": 0.25 },
                          { "limit": 5, "period_ms": 90_000, "used": 1.0 }] },
             { "name": "mail", "breaker": null, "in_flight": 0, "concurrency": 8,
