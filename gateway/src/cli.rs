@@ -4,14 +4,20 @@
 //! stdout, everything else to stderr.
 
 mod client;
+mod emit;
 mod list;
 mod serve;
+mod show;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use client::Admin;
+
+/// The words or options are wrong; clap's own, too.
+const EXIT_USAGE: u8 = 2;
 
 /// Configuration invalid: `EX_CONFIG` of sysexits(3).
 const EXIT_CONFIG: u8 = 78;
@@ -51,8 +57,8 @@ enum Verb {
         #[arg(short = 'c', long = "config", value_name = "PATH")]
         path: PathBuf,
     },
-    /// Publish one event through a running gateway
-    Emit(EmitArgs),
+    /// Publish one event through a running gateway; prints its id
+    Emit(Box<emit::EmitArgs>),
     /// Routes of a running gateway
     Routes {
         #[command(subcommand)]
@@ -67,10 +73,12 @@ enum Verb {
         #[command(flatten)]
         shown: Shown,
     },
-    /// Deliveries of a running gateway
+    /// Deliveries of a running gateway, newest first
     Deliveries {
         #[command(subcommand)]
-        verb: DeliveriesVerb,
+        verb: Option<DeliveriesVerb>,
+        #[command(flatten)]
+        filters: Box<list::Filters>,
         #[command(flatten)]
         shown: Shown,
     },
@@ -96,7 +104,7 @@ struct ConfigArgs {
 
 #[derive(Debug, Args)]
 struct AdminArgs {
-    /// The admin listener of the running gateway
+    /// The admin listener of the running gateway; its token comes from TIDEGATE_ADMIN_TOKEN
     #[arg(
         long = "admin",
         value_name = "URL",
@@ -105,9 +113,6 @@ struct AdminArgs {
         global = true
     )]
     url: String,
-    /// Its token; better set by the environment
-    #[arg(long, env = "TIDEGATE_ADMIN_TOKEN", hide = true, hide_env_values = true, global = true)]
-    token: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -128,39 +133,12 @@ enum ListVerb {
 #[derive(Debug, Subcommand)]
 enum DeliveriesVerb {
     /// List them, newest first
-    List(list::Filters),
+    List(Box<list::Filters>),
     /// Show one, with its event and its attempts
     Show {
         /// As the list shows it
         id: String,
     },
-}
-
-#[derive(Debug, Args)]
-struct EmitArgs {
-    /// The event's type: order.confirmed.v1
-    #[arg(value_name = "TYPE")]
-    kind: String,
-    /// Its data: JSON, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON|@FILE|-")]
-    data: Option<String>,
-    /// The event source
-    #[arg(long, default_value = "/tidegate/emit")]
-    source: String,
-    /// What within the source it is about
-    #[arg(long)]
-    subject: Option<String>,
-    /// Its id; a fresh one if not given
-    #[arg(long)]
-    id: Option<String>,
-    /// The exchange to publish to; the type's first word plus s if not given: order.… to orders
-    #[arg(long)]
-    exchange: Option<String>,
-    /// The routing key; the type if not given
-    #[arg(long)]
-    key: Option<String>,
-    #[command(flatten)]
-    admin: AdminArgs,
 }
 
 /// Does what `cli` says, and answers the exit code.
@@ -176,20 +154,10 @@ pub async fn run(cli: Cli) -> ExitCode {
                 return ExitCode::from(EXIT_CONFIG);
             }
         },
-        Verb::Emit(arguments) => emit(arguments).await,
-        Verb::Routes { verb: None | Some(ListVerb::List), shown } => {
-            list::routes(&Admin::new(&shown.admin), shown.json).await
+        Verb::Deliveries { verb: Some(_), filters, .. } if filters.any() => {
+            return usage("filters go behind `list`, or without a verb; `show` has none");
         }
-        Verb::Upstreams { verb: None | Some(ListVerb::List), shown } => {
-            list::upstreams(&Admin::new(&shown.admin), shown.json).await
-        }
-        Verb::Deliveries { verb: DeliveriesVerb::List(filters), shown } => {
-            list::deliveries(&Admin::new(&shown.admin), &filters, shown.json).await
-        }
-        Verb::Deliveries { verb: DeliveriesVerb::Show { id }, shown } => {
-            list::delivery(&Admin::new(&shown.admin), &id, shown.json).await
-        }
-        Verb::Healthcheck { admin } => Admin::new(&admin).get("/readyz").await.map(drop),
+        verb => ask(verb).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -200,45 +168,43 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
-async fn emit(arguments: EmitArgs) -> Result<(), String> {
-    let data = match arguments.data.as_deref() {
-        None => None,
-        Some(given) => Some(data(given)?),
-    };
-    let mut event = serde_json::json!({
-        "specversion": "1.0",
-        "id": arguments.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-        "source": arguments.source,
-        "type": arguments.kind,
-    });
-    if let Some(subject) = arguments.subject {
-        event["subject"] = subject.into();
+/// The verbs that talk to a running gateway.
+async fn ask(verb: Verb) -> Result<(), String> {
+    match verb {
+        Verb::Emit(arguments) => emit::emit(*arguments).await,
+        Verb::Routes { verb: None | Some(ListVerb::List), shown } => {
+            list::routes(&Admin::new(&shown.admin)?, shown.json).await
+        }
+        Verb::Upstreams { verb: None | Some(ListVerb::List), shown } => {
+            list::upstreams(&Admin::new(&shown.admin)?, shown.json).await
+        }
+        Verb::Deliveries { verb: None, filters, shown }
+        | Verb::Deliveries { verb: Some(DeliveriesVerb::List(filters)), shown, .. } => {
+            list::deliveries(&Admin::new(&shown.admin)?, &filters, shown.json).await
+        }
+        Verb::Deliveries { verb: Some(DeliveriesVerb::Show { id }), shown, .. } => {
+            show::delivery(&Admin::new(&shown.admin)?, &id, shown.json).await
+        }
+        Verb::Healthcheck { admin } => {
+            let body = Admin::new(&admin)?.get("/readyz").await?;
+            match body["ready"] == true {
+                true => Ok(()),
+                false => Err(format!("{}: what answers there is no Tidegate", admin.url)),
+            }
+        }
+        Verb::Run { .. } | Verb::Check { .. } | Verb::Demo { .. } | Verb::Mock { .. } => {
+            unreachable!("`run` has taken these")
+        }
     }
-    let mut body = event.to_string();
-    if let Some(data) = data {
-        // Spliced in as it was given: numbers keep their text.
-        body.truncate(body.len() - 1);
-        body.push_str(&format!(",\"datacontenttype\":\"application/json\",\"data\":{data}}}"));
-    }
-    let first_word = arguments.kind.split('.').next().unwrap_or_default();
-    let exchange = arguments.exchange.unwrap_or_else(|| format!("{first_word}s"));
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("exchange", &exchange)
-        .append_pair("key", arguments.key.as_deref().unwrap_or(&arguments.kind))
-        .finish();
-    let answer = Admin::new(&arguments.admin).post_event(&query, body).await?;
-    list::print(&format!("{}\n", answer["id"].as_str().unwrap_or_default()))
 }
 
-/// JSON, from the argument, a file or standard input.
-fn data(given: &str) -> Result<String, String> {
-    let text = match given.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?,
-        None if given == "-" => std::io::read_to_string(std::io::stdin())
-            .map_err(|error| format!("standard input: {error}"))?,
-        None => given.to_owned(),
-    };
-    tidegate_adapters::event::check_json(text.as_bytes())
-        .map_err(|error| format!("--data: {error}"))?;
-    Ok(text)
+/// What clap cannot tell by itself, said as clap says it.
+fn usage(problem: &str) -> ExitCode {
+    let error = Cli::command().error(ErrorKind::ArgumentConflict, problem);
+    // With stderr gone there is nobody left to tell.
+    let _ = error.print();
+    ExitCode::from(EXIT_USAGE)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
+use url::Url;
 
-use super::AdminArgs;
+use super::{AdminArgs, table::clean};
+
+/// Where the token comes from: an argument would show in the list of processes.
+const TOKEN: &str = "TIDEGATE_ADMIN_TOKEN";
+
+const EXAMPLE: &str = "http://127.0.0.1:9090";
+
+/// So much of what an error says is repeated, in characters.
+const SAID_MAX: usize = 500;
 
 /// For a whole exchange.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -19,80 +29,197 @@ const ANSWER_MAX: usize = 64 << 20;
 
 /// Where a gateway's admin listener is, and the token for it.
 pub(super) struct Admin {
-    url: String,
-    token: Option<String>,
+    url: Url,
+    token: Option<HeaderValue>,
 }
 
 impl Admin {
-    pub(super) fn new(arguments: &AdminArgs) -> Self {
-        let token = arguments.token.clone().filter(|token| !token.is_empty());
-        Self { url: arguments.url.trim_end_matches('/').to_owned(), token }
+    /// What the arguments name, with the token of the environment.
+    ///
+    /// # Errors
+    /// When the address or the token cannot be one.
+    pub(super) fn new(arguments: &AdminArgs) -> Result<Self, String> {
+        let token = std::env::var_os(TOKEN).unwrap_or_default();
+        Self::at(&arguments.url, token.to_str().ok_or_else(|| format!("{TOKEN} is not text"))?)
+    }
+
+    fn at(address: &str, token: &str) -> Result<Self, String> {
+        let url = Url::parse(address)
+            .map_err(|error| format!("--admin `{address}`: {error}; as in {EXAMPLE}"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            // Not repeated: it may be the token.
+            return Err(format!("--admin: no user in the address; the token goes into {TOKEN}"));
+        }
+        match url.scheme() {
+            "http" => {}
+            "https" => {
+                return Err(format!(
+                    "--admin {url}: the admin listener speaks plain http; through TLS, ask a \
+                     local end of a tunnel"
+                ));
+            }
+            _ => return Err(format!("--admin {url}: not an http address; as in {EXAMPLE}")),
+        }
+        let header = |token: &str| HeaderValue::from_str(&format!("Bearer {token}"));
+        let token = match token.trim() {
+            "" => None,
+            token => {
+                // Which character it is would be a part of it.
+                let token = header(token).map_err(|_| format!("{TOKEN} cannot be a header"));
+                Some(token?)
+            }
+        };
+        Ok(Self { url, token })
     }
 
     /// GETs `path`; an answer other than 2xx is an error in words.
     pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
+        let text = self.get_text(path).await?;
+        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.url))
+    }
+
+    /// GETs `path`, as JSON text.
+    pub(super) async fn get_text(&self, path: &str) -> Result<String, String> {
         self.ask(Method::GET, path, None).await
     }
 
     /// POSTs a structured CloudEvent.
     pub(super) async fn post_event(&self, query: &str, event: String) -> Result<Value, String> {
-        self.ask(Method::POST, &format!("/api/v1/events?{query}"), Some(event)).await
+        let path = format!("/api/v1/events?{query}");
+        let text = self.ask(Method::POST, &path, Some(event)).await?;
+        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.url))
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, String> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<String, String> {
         let asked = timeout(PATIENCE, self.exchange(method, path, body)).await;
-        asked.map_err(|_| format!("{}: no answer within {PATIENCE:?}", self.url))?
+        let asked = asked.map_err(|_| format!("{}: no answer within {PATIENCE:?}", self.url))?;
+        let (status, body) = asked.map_err(|error| {
+            format!(
+                "{}: {error}; is a gateway running there? Say where with --admin or TIDEGATE_ADMIN",
+                self.url
+            )
+        })?;
+        self.read(status, &body)
     }
 
+    /// One request on a connection of its own.
     async fn exchange(
         &self,
         method: Method,
         path: &str,
         body: Option<String>,
-    ) -> Result<Value, String> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            format!(
-                "{}: {error}; is a gateway running there? Say where with --admin or TIDEGATE_ADMIN",
-                self.url
-            )
-        };
-        let url = url::Url::parse(&self.url).map_err(|error| unreachable(&error))?;
-        if url.scheme() != "http" {
-            return Err(format!("{}: the admin listener speaks plain http", self.url));
-        }
-        let host = url.host_str().unwrap_or("127.0.0.1").trim_matches(['[', ']']).to_owned();
-        let port = url.port_or_known_default().unwrap_or(80);
-        let stream =
-            TcpStream::connect((&*host, port)).await.map_err(|error| unreachable(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unreachable(&error))?;
-        let driver = tokio::spawn(connection);
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        let stream = TcpStream::connect((host, port)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", url.path().trim_end_matches('/')))
-            .header(header::HOST, url.authority())
+            .uri(format!("{}{path}", self.url.path().trim_end_matches('/')))
+            .header(header::HOST, self.url.authority())
             .header(header::CONNECTION, "close");
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(header::AUTHORIZATION, token);
         }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/cloudevents+json");
         }
-        let body = Full::new(Bytes::from(body.unwrap_or_default()));
-        let request = request.body(body).map_err(|error| format!("cannot be asked: {error}"))?;
-        let answer = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        let body = body.map_err(|error| unreachable(&error))?.to_bytes();
-        driver.abort();
-        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+        let exchange = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await?;
+            Ok((status, body.to_bytes()))
+        };
+        // The connection moves the bytes; it has nothing to say once the exchange is done.
+        tokio::pin!(exchange);
+        let connection = async {
+            // What breaks it, the exchange hears of, too.
+            let _ = connection.await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            done = &mut exchange => done,
+            () = connection => unreachable!("it waits for ever"),
+        }
+    }
+
+    /// JSON of a success, or what is wrong in words.
+    fn read(&self, status: StatusCode, body: &[u8]) -> Result<String, String> {
+        let text = String::from_utf8_lossy(body).into_owned();
+        let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
         if status.is_success() {
-            return Ok(value);
+            return match is_json {
+                true => Ok(text),
+                false => Err(format!("{}: what answers there is no Tidegate", self.url)),
+            };
         }
-        match value["detail"].as_str() {
-            Some(detail) => Err(format!("{status}: {detail}")),
-            None => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
+        let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+        let said = problem["detail"].as_str().unwrap_or(&text);
+        let said: String = clean(said).chars().take(SAID_MAX).collect();
+        let remedy = match (status, &self.token) {
+            (StatusCode::UNAUTHORIZED, None) => format!("; set {TOKEN}"),
+            (StatusCode::UNAUTHORIZED, Some(_)) => format!("; that of {TOKEN} is none it knows"),
+            _ => String::new(),
+        };
+        Err(format!("{status}: {said}{remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admin() -> Admin {
+        Admin::at("http://127.0.0.1:9090", "").unwrap()
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_one_is_refused_with_a_remedy() {
+        for (address, says) in [
+            ("127.0.0.1:9090", "http://127.0.0.1:9090"),
+            ("localhost:9090", "http://127.0.0.1:9090"),
+            ("https://gateway.example", "plain http"),
+            ("ftp://gateway.example", "not an http address"),
+            ("http://", "http://127.0.0.1:9090"),
+        ] {
+            let problem = Admin::at(address, "").err().unwrap();
+            assert!(problem.contains(says), "{address}: {problem}");
         }
+    }
+
+    #[test]
+    fn a_token_shows_in_no_error() {
+        for (address, token) in
+            [("http://:s3cret-token@localhost", ""), ("http://localhost", "s3cret-token\n2")]
+        {
+            let problem = Admin::at(address, token).err().unwrap();
+            assert!(!problem.contains("s3cret"), "{problem}");
+            assert!(problem.contains(TOKEN), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_problem_is_told_in_its_own_words() {
+        let problem = br#"{"title":"Not Found","status":404,"detail":"there is no route `x`"}"#;
+        let said = admin().read(StatusCode::NOT_FOUND, problem).unwrap_err();
+        assert_eq!(said, "404 Not Found: there is no route `x`");
+        let said = admin().read(StatusCode::UNAUTHORIZED, b"{}").unwrap_err();
+        assert!(said.ends_with("; set TIDEGATE_ADMIN_TOKEN"), "{said}");
+    }
+
+    #[test]
+    fn another_server_at_that_address_is_noticed() {
+        let said = admin().read(StatusCode::OK, b"<html>hello</html>").unwrap_err();
+        assert!(said.contains("no Tidegate"), "{said}");
+        let page = format!("\u{1b}[2J{}", "x".repeat(10_000));
+        let said = admin().read(StatusCode::BAD_GATEWAY, page.as_bytes()).unwrap_err();
+        assert!(said.len() < 1000 && !said.contains('\u{1b}'), "{said}");
     }
 }

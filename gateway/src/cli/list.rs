@@ -1,14 +1,22 @@
 //! Lists for people: aligned tables; and the same as JSON for programs.
 
-use std::io::Write as _;
-
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use serde_json::Value;
+use tidegate_adapters::DeadReason;
 
-use super::client::Admin;
+use super::{
+    client::Admin,
+    table::{Table, age, items, print, text},
+};
+
+/// A list has so many, unless asked for fewer or more; and a page of it at most.
+const LIMIT: u32 = 50;
+const PAGE: usize = 500;
+
+const STATES: [&str; 5] = ["pending", "active", "delivered", "dead", "discarded"];
 
 /// Filters of `deliveries list`; all of them must hold.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 pub(super) struct Filters {
     /// Of this route
     #[arg(long)]
@@ -16,11 +24,11 @@ pub(super) struct Filters {
     /// Of routes that call this upstream
     #[arg(long)]
     upstream: Option<String>,
-    /// pending, active, delivered, dead or discarded
-    #[arg(long)]
+    /// In this state
+    #[arg(long, value_parser = PossibleValuesParser::new(STATES))]
     state: Option<String>,
-    /// Why it is dead: rejected exhausted expired invalid expression unroutable
-    #[arg(long)]
+    /// Dead for this reason
+    #[arg(long, value_parser = PossibleValuesParser::new(DeadReason::ALL.map(DeadReason::as_str)))]
     reason: Option<String>,
     /// The event's type
     #[arg(long = "type")]
@@ -37,12 +45,17 @@ pub(super) struct Filters {
     /// Accepted before
     #[arg(long)]
     until: Option<String>,
-    /// At most so many
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
+    /// At most so many; 50 if not given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
 }
 
 impl Filters {
+    /// Whether any was given.
+    pub(super) fn any(&self) -> bool {
+        *self != Self::default()
+    }
+
     fn query(&self, cursor: Option<&str>, limit: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let filters = [
@@ -70,9 +83,34 @@ impl Filters {
 /// `tidegate routes`.
 pub(super) async fn routes(admin: &Admin, json: bool) -> Result<(), String> {
     let answer = admin.get("/api/v1/routes").await?;
-    if json {
-        return print(&format!("{answer}\n"));
+    print(&if json { format!("{answer}\n") } else { routes_table(&answer) })
+}
+
+/// `tidegate upstreams`.
+pub(super) async fn upstreams(admin: &Admin, json: bool) -> Result<(), String> {
+    let answer = admin.get("/api/v1/upstreams").await?;
+    print(&if json { format!("{answer}\n") } else { upstreams_table(&answer) })
+}
+
+/// `tidegate deliveries list`: follows cursors until it has as many as wanted, or the end.
+pub(super) async fn deliveries(admin: &Admin, filters: &Filters, json: bool) -> Result<(), String> {
+    let limit = filters.limit.unwrap_or(LIMIT) as usize;
+    let mut found: Vec<Value> = Vec::new();
+    let mut cursor: Option<String> = None;
+    while found.len() < limit {
+        let query = filters.query(cursor.as_deref(), (limit - found.len()).min(PAGE));
+        let page = admin.get(&format!("/api/v1/deliveries?{query}")).await?;
+        found.extend(items(&page["deliveries"]).cloned());
+        cursor = page["next"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
     }
+    let answer = serde_json::json!({ "deliveries": found, "next": cursor });
+    print(&if json { format!("{answer}\n") } else { deliveries_table(&answer) })
+}
+
+fn routes_table(answer: &Value) -> String {
     let mut table = Table::new(&[
         "ROUTE",
         "STATE",
@@ -98,23 +136,14 @@ pub(super) async fn routes(admin: &Admin, json: bool) -> Result<(), String> {
             oldest,
         ]);
     }
-    print(&table.render())
+    table.render()
 }
 
-/// `tidegate upstreams`.
-pub(super) async fn upstreams(admin: &Admin, json: bool) -> Result<(), String> {
-    let answer = admin.get("/api/v1/upstreams").await?;
-    if json {
-        return print(&format!("{answer}\n"));
-    }
+fn upstreams_table(answer: &Value) -> String {
     let mut table =
         Table::new(&["UPSTREAM", "BREAKER", "IN FLIGHT", "LIMITS USED", "PAUSED UNTIL", "URL"]);
     for upstream in items(&answer["upstreams"]) {
-        let limits = items(&upstream["limits"]).map(|limit| {
-            let used = limit["used"].as_f64().unwrap_or_default() * 100.0;
-            format!("{used:.0}% of {}/{}ms", text(&limit["limit"]), text(&limit["period_ms"]))
-        });
-        let limits: Vec<String> = limits.collect();
+        let limits: Vec<String> = items(&upstream["limits"]).map(limit).collect();
         table.row([
             text(&upstream["name"]),
             match &upstream["breaker"] {
@@ -127,31 +156,26 @@ pub(super) async fn upstreams(admin: &Admin, json: bool) -> Result<(), String> {
             text(&upstream["url"]),
         ]);
     }
-    print(&table.render())
+    table.render()
 }
 
-/// `tidegate deliveries list`: follows cursors until it has `limit` or the end.
-pub(super) async fn deliveries(admin: &Admin, filters: &Filters, json: bool) -> Result<(), String> {
-    const PAGE: usize = 500;
-    let mut found: Vec<Value> = Vec::new();
-    let mut cursor: Option<String> = None;
-    while found.len() < filters.limit {
-        let query = filters.query(cursor.as_deref(), (filters.limit - found.len()).min(PAGE));
-        let page = admin.get(&format!("/api/v1/deliveries?{query}")).await?;
-        found.extend(items(&page["deliveries"]).cloned());
-        cursor = page["next"].as_str().map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if json {
-        let body = serde_json::json!({ "deliveries": found, "next": cursor });
-        return print(&format!("{body}\n"));
-    }
+/// `25% of 100/1s`.
+fn limit(limit: &Value) -> String {
+    let used = limit["used"].as_f64().unwrap_or_default() * 100.0;
+    let period = match limit["period_ms"].as_u64().unwrap_or_default() {
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    };
+    format!("{used:.0}% of {}/{period}", text(&limit["limit"]))
+}
+
+fn deliveries_table(answer: &Value) -> String {
     let mut table = Table::new(&[
         "ID", "EVENT", "ROUTE", "STATE", "REASON", "KEY", "ATTEMPTS", "ACCEPTED", "DUE",
     ]);
-    for delivery in &found {
+    for delivery in items(&answer["deliveries"]) {
         table.row([
             text(&delivery["id"]),
             text(&delivery["event_id"]),
@@ -164,135 +188,83 @@ pub(super) async fn deliveries(admin: &Admin, filters: &Filters, json: bool) -> 
             text(&delivery["due_at"]),
         ]);
     }
-    print(&table.render())
-}
-
-/// `tidegate deliveries show`.
-pub(super) async fn delivery(admin: &Admin, id: &str, json: bool) -> Result<(), String> {
-    let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    let delivery = admin.get(&format!("/api/v1/deliveries/{id}")).await?;
-    if json {
-        return print(&format!("{delivery}\n"));
-    }
-    let mut shown = String::new();
-    for key in [
-        "id",
-        "route",
-        "upstream",
-        "state",
-        "reason",
-        "detail",
-        "key",
-        "event_id",
-        "type",
-        "attempt_count",
-        "accepted_at",
-        "due_at",
-    ] {
-        let value = text(&delivery[key]);
-        if value != "-" {
-            shown.push_str(&format!("{key:<14} {value}\n"));
-        }
-    }
-    match &delivery["event"] {
-        Value::Null => {
-            shown.push_str(&format!("\nno event; it came as\n{:#}\n", delivery["about"]));
-            shown.push_str(&format!("raw (Base64): {}\n", text(&delivery["raw_base64"])));
-        }
-        event => shown.push_str(&format!("\nevent\n{event:#}\n")),
-    }
-    for attempt in items(&delivery["attempts"]) {
-        let took = attempt["duration_ms"].as_f64().unwrap_or_default();
-        shown.push_str(&format!(
-            "\nattempt {} at {}: {} in {took:.1} ms {}\n",
-            text(&attempt["number"]),
-            text(&attempt["at"]),
-            text(&attempt["result"]),
-            attempt["detail"].as_str().unwrap_or_default(),
-        ));
-        for (sign, side) in [('>', "request"), ('<', "response")] {
-            for line in attempt[side].as_str().unwrap_or_default().lines() {
-                shown.push_str(&format!("  {sign} {line}\n"));
-            }
-        }
-    }
-    print(&shown)
-}
-
-/// To stdout; a reader that went away (`| head`) is no failure.
-pub(super) fn print(text: &str) -> Result<(), String> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
-        _ => Ok(()),
-    }
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        // What comes from outside must not move the cursor or colour the terminal.
-        Value::String(text) => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
-        other => other.to_string(),
-    }
-}
-
-fn age(seconds: f64) -> String {
-    match seconds {
-        s if s < 60.0 => format!("{s:.1}s"),
-        s if s < 3600.0 => format!("{:.0}m", s / 60.0),
-        s if s < 86_400.0 => format!("{:.1}h", s / 3600.0),
-        s => format!("{:.1}d", s / 86_400.0),
-    }
-}
-
-/// Columns as wide as their widest cell.
-struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(titles: &[&str]) -> Self {
-        Self { rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()] }
-    }
-
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
-    }
-
-    fn render(&self) -> String {
-        let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            let line: Vec<String> = cells.collect();
-            text.push_str(line.join("  ").trim_end());
-            text.push('\n');
-        }
-        text
-    }
+    table.render()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let mut table = Table::new(&["A", "LONG"]);
-        table.row(["wider".to_owned(), "x".to_owned()]);
-        assert_eq!(table.render(), "A      LONG\nwider  x\n");
+    fn routes_are_a_table() {
+        let answer = json!({ "routes": [
+            { "name": "award-points", "state": "running", "source_up": true,
+              "counts": { "pending": 1200, "active": 3, "delivered": 7, "dead": 0 },
+              "oldest_due_seconds": 90.0 },
+            { "name": "x", "state": "orphaned", "source_up": false,
+              "counts": { "pending": 1, "active": 0, "delivered": 0, "dead": 0 },
+              "oldest_due_seconds": null },
+        ] });
+        let expected = "\
+ROUTE         STATE     SOURCE  PENDING  ACTIVE  DELIVERED  DEAD  OLDEST DUE
+award-points  running   up      1200     3       7          0     2m
+x             orphaned  down    1        0       0          0     -
+";
+        assert_eq!(routes_table(&answer), expected);
     }
 
     #[test]
-    fn what_comes_from_outside_cannot_move_the_cursor() {
-        assert_eq!(text(&Value::from("a\u{1b}[2Jb\n")), "a?[2Jb?");
+    fn upstreams_are_a_table() {
+        let answer = json!({ "upstreams": [
+            { "name": "loyalty", "breaker": { "state": "half-open" }, "in_flight": 1,
+              "concurrency": 64, "paused_until": "2026-01-31T12:00:00Z",
+              "url": "https://l.example/",
+              "limits": [{ "limit": 100, "period_ms": 1000, "used": 0.25 },
+                         { "limit": 5, "period_ms": 90_000, "used": 1.0 }] },
+            { "name": "mail", "breaker": null, "in_flight": 0, "concurrency": 8,
+              "paused_until": null, "url": "https://m.example/", "limits": [] },
+        ] });
+        let table = upstreams_table(&answer);
+        let rows: Vec<Vec<&str>> =
+            table.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
+        let cells = |row: usize| -> Vec<&str> {
+            rows[row].iter().copied().filter(|cell| !cell.is_empty()).collect()
+        };
+        assert_eq!(
+            cells(0),
+            ["UPSTREAM", "BREAKER", "IN FLIGHT", "LIMITS USED", "PAUSED UNTIL", "URL"]
+        );
+        let limits = "25% of 100/1s, 100% of 5/90s";
+        let until = "2026-01-31T12:00:00Z";
+        assert_eq!(cells(1), ["loyalty", "half-open", "1/64", limits, until, "https://l.example/"]);
+        assert_eq!(cells(2), ["mail", "off", "0/8", "-", "-", "https://m.example/"]);
+    }
+
+    #[test]
+    fn deliveries_are_a_table_with_a_dash_for_nothing() {
+        let answer = json!({ "deliveries": [{
+            "id": "12", "event_id": null, "route": "r", "state": "dead", "reason": "invalid",
+            "key": "k\u{1b}[2J", "attempt_count": 0, "accepted_at": "2026-01-31T12:00:00Z",
+            "due_at": null,
+        }] });
+        let table = deliveries_table(&answer);
+        let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(
+            row,
+            ["12", "-", "r", "dead", "invalid", "k?[2J", "0", "2026-01-31T12:00:00Z", "-"]
+        );
+    }
+
+    #[test]
+    fn filters_travel_percent_encoded() {
+        let filters = Filters {
+            key: Some("a&b=c d".to_owned()),
+            since: Some("1h".to_owned()),
+            ..Filters::default()
+        };
+        let query = filters.query(Some("41"), 7);
+        assert_eq!(query, "key=a%26b%3Dc+d&since=1h&cursor=41&limit=7");
     }
 }

@@ -28,21 +28,19 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    telemetry::init_log(&loaded.config.settings.log, loaded.config.mask.clone());
+    let mask = loaded.config.mask.clone();
+    telemetry::init_log(&loaded.config.settings.log, mask.clone());
     for warning in &loaded.warnings {
         tracing::warn!(place = %warning.place, key = %warning.key, "{}", warning.message);
     }
-    let app = match App::new(loaded.config).await {
-        Ok(app) => app,
-        Err(error) => {
-            complain(&error.to_string());
-            return ExitCode::FAILURE;
-        }
+    let ended = match App::new(loaded.config).await {
+        Ok(app) => app.run(stop).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
     };
-    match app.run(stop).await {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
+        Err(problem) => {
+            complain(&mask.apply(&problem));
             ExitCode::FAILURE
         }
     }
@@ -73,7 +71,7 @@ pub(super) fn check(paths: &[PathBuf], json: bool) -> ExitCode {
             (String::new(), ExitCode::from(EXIT_CONFIG))
         }
     };
-    match super::list::print(&text) {
+    match super::table::print(&text) {
         Ok(()) => code,
         Err(problem) => {
             complain(&problem);
@@ -97,7 +95,7 @@ pub(super) async fn mock(config: MockConfig) -> Result<(), String> {
         let api = MockApi::bind(&name, config)
             .await
             .map_err(|error| format!("apis.{name}.listen {listen}: {error}"))?;
-        super::list::print(&format!("{name}  {}\n", api.handle().url()))?;
+        super::table::print(&format!("{name}  {}\n", api.handle().url()))?;
         apis.spawn(api.run(stop.clone()));
     }
     while apis.join_next().await.is_some() {}
