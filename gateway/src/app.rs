@@ -272,7 +272,9 @@ impl Inspect for Shared {
             }
             BrokerHandle::Rabbitmq { state, .. } => BrokerActivity {
                 consume_connected: state.connected(),
-                publish_connected: false,
+                // Events are published over a connection of their own each time: as reachable as
+                // this one, and no more is known.
+                publish_connected: state.connected(),
                 blocked: state.blocked(),
             },
         }
