@@ -230,7 +230,10 @@ pub fn binary() -> PathBuf {
 
 fn build_binary() -> PathBuf {
     let tests = std::env::current_exe().expect("the test's own path");
-    let profile = tests.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
+    let folder = tests.parent().expect("an executable lies in a folder");
+    // Tests lie in target/<profile>/deps, the bench beside the binary.
+    let in_deps = folder.file_name().is_some_and(|name| name == "deps");
+    let profile = if in_deps { folder.parent().expect("target/<profile>") } else { folder };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = std::process::Command::new(cargo);
     build.args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate"]);
