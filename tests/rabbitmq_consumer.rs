@@ -611,6 +611,7 @@ fn order_event(id: &str) -> Event {
         dataschema: None,
         extensions: BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Json(r#"{"total":12.50}"#.into()),
     }
 }

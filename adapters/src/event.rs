@@ -19,14 +19,20 @@ pub mod message;
 pub mod metadata_data;
 pub mod plain;
 
+mod mapping;
 mod members;
 mod stored;
+
+pub use mapping::EventMapping;
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::Value;
+
+/// Moves inside Tidegate at most: a ring of routes would go round for ever.
+pub const HOPS_MAX: u32 = 16;
 
 /// How deep JSON may nest. Checked over raw bytes before any parser sees them: recursive parsers,
 /// and recursive drops, abort the process on deep input.
@@ -54,6 +60,9 @@ pub struct Event {
     pub extensions: BTreeMap<String, Value>,
     /// W3C `traceparent` it travelled with, beside the event or in it. Of the right shape.
     pub traceparent: Option<String>,
+    /// Moves inside Tidegate that led to it: replies, and what the embedded broker hands on.
+    /// Transport, like `traceparent`: no attribute, and 0 for what came from outside.
+    pub hops: u32,
     /// The fact itself.
     pub data: Data,
 }

@@ -1,10 +1,12 @@
-//! HTTP: what both ends share. Its ends: [`caller`], and (not yet) `receiver`.
+//! HTTP: what both ends share. Its ends: [`caller`], and the receiver of [`webhook`]s.
 
 pub mod auth;
 pub mod caller;
 pub mod egress;
 pub mod target;
 pub mod tls;
+pub mod verify;
+pub mod webhook;
 
 pub use self::{
     auth::config::{
@@ -12,6 +14,7 @@ pub use self::{
         StandardWebhooksConfig,
     },
     caller::Api,
+    webhook::{ServerConfig, WebhookConfig},
 };
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! A **source** hands what arrived to an [`Intake`] and tells the outside world "yes" only after
 //! `accept` returned. A **target** is a [`tower::Service`] from [`Call`] to [`Receipt`] or
 //! [`Failure`]; only the leaf that read a status code classifies it, everyone else reads the
-//! [`Failure`]. Receiver and Publisher are not built yet; their places are kept.
+//! [`Failure`].
 //!
 //! This file is the vocabulary both sides of that picture share.
 
@@ -106,10 +106,88 @@ pub enum Refused {
     Closed,
 }
 
+/// Why a request or a batch was turned away. The closed set of `tidegate_events_rejected_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// The queue, or the route's share of it, was full.
+    QueueFull,
+    /// Stopping.
+    Closed,
+    /// Not what it says it is: 400.
+    Malformed,
+    /// Signature, key or timestamp: 401.
+    Unauthorized,
+    /// A method that is not served: 405.
+    Method,
+    /// The body did not come in time: 408.
+    Timeout,
+    /// Larger than `server.max_body`: 413.
+    TooLarge,
+    /// A body in a form that is not read: 415.
+    MediaType,
+    /// Over the route's own limit: 429.
+    RateLimited,
+    /// More bodies in memory than `server.max_buffered` allows: 503.
+    Busy,
+}
+
+impl Rejection {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::QueueFull,
+        Self::Closed,
+        Self::Malformed,
+        Self::Unauthorized,
+        Self::Method,
+        Self::Timeout,
+        Self::TooLarge,
+        Self::MediaType,
+        Self::RateLimited,
+        Self::Busy,
+    ];
+
+    /// The word in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+            Self::Unauthorized => "unauthorized",
+            Self::Method => "method",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::MediaType => "media_type",
+            Self::RateLimited => "rate_limited",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 /// The durable yes. Implemented by the gateway, one per route; called by every source.
 pub trait Intake: Send + Sync + 'static {
     /// Takes all of `batch`, in order, or nothing of it. `Ok` means: committed and fsynced.
     fn accept(&self, batch: Vec<Arrival>) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>>;
+
+    /// As [`Intake::accept`], for what moves inside: an event that the in-process broker hands on.
+    /// Its space is exempt from the queue's cap, or a full queue could not empty.
+    fn accept_inside(
+        &self,
+        batch: Vec<Arrival>,
+    ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
+        self.accept(batch)
+    }
+
+    /// Whether the route's own limit allows one more request now; else how long until it does.
+    ///
+    /// # Errors
+    /// The wait.
+    fn admit(&self) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    /// A request was turned away before it came to [`Intake::accept`], and why.
+    fn rejected(&self, _why: Rejection) {}
 
     /// Resolves once there is room again after [`Refused::Full`].
     fn room(&self) -> BoxFuture<'static, ()>;
@@ -173,6 +251,8 @@ pub struct Call {
 pub enum Request {
     /// An HTTP request.
     Http(http::HttpRequest),
+    /// A message for a RabbitMQ exchange, or its stand-in on the embedded broker.
+    Rabbitmq(rabbitmq::PublishRequest),
 }
 
 /// The way back from the leaf to the rate limit.
@@ -195,7 +275,7 @@ pub trait Gate: Send + Sync + std::fmt::Debug {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttemptResult {
-    /// A 2xx answer (1xx never ends an attempt).
+    /// Taken: a 2xx answer (1xx never ends an attempt), or RabbitMQ's confirm.
     Success,
     /// A redirect; never followed.
     Redirect,
@@ -221,11 +301,17 @@ pub enum AttemptResult {
     RefusedAddress,
     /// The request cannot be sent: too large.
     Oversize,
+    /// RabbitMQ returned the message: nothing is bound for it.
+    Unroutable,
+    /// RabbitMQ would not take the message: a queue is full, or failed.
+    Nack,
+    /// The connection broke before RabbitMQ's confirm: it may have the message or not.
+    Ambiguous,
 }
 
 impl AttemptResult {
     /// Every result.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Success,
         Self::Redirect,
         Self::ClientError,
@@ -239,6 +325,9 @@ impl AttemptResult {
         Self::Protocol,
         Self::RefusedAddress,
         Self::Oversize,
+        Self::Unroutable,
+        Self::Nack,
+        Self::Ambiguous,
     ];
 
     /// The word in metrics, attempts and logs.
@@ -258,6 +347,9 @@ impl AttemptResult {
             Self::Protocol => "protocol",
             Self::RefusedAddress => "refused_address",
             Self::Oversize => "oversize",
+            Self::Unroutable => "unroutable",
+            Self::Nack => "nack",
+            Self::Ambiguous => "ambiguous",
         }
     }
 }
@@ -336,6 +428,9 @@ pub struct Receipt {
     pub health: Health,
     /// For the record.
     pub exchange: Exchange,
+    /// The answer, for the route's reply: `{status, headers, body}` as JSON text, secrets masked.
+    /// Absent where no reply wants it.
+    pub response: Option<Bytes>,
 }
 
 /// The target did not take it, and what follows from that.
@@ -354,6 +449,8 @@ pub struct Failure {
     pub detail: String,
     /// For the record.
     pub exchange: Exchange,
+    /// As [`Receipt::response`], when an answer came.
+    pub response: Option<Bytes>,
 }
 
 /// What becomes of a delivery whose attempt failed.
@@ -387,6 +484,7 @@ impl Failure {
             throttle: None,
             detail: format!("{key}: {failed}"),
             exchange: Exchange::default(),
+            response: None,
         }
     }
 }

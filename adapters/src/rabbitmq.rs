@@ -48,11 +48,10 @@ pub use session::{ConfigError, ConnectionState, SessionError};
 pub use topology::check_arguments;
 
 use self::{consumer::Consumer, session::Broker};
-use crate::{
-    Intake, Timestamp,
-    expression::{Expression, Template},
-    secret::Secret,
-};
+use crate::{Intake, Timestamp, event::EventMapping, expression::Template, secret::Secret};
+
+/// How long RabbitMQ may take to confirm a window of messages before they count as ambiguous.
+pub const CONFIRM: Duration = Duration::from_secs(30);
 
 /// `broker.rabbitmq`.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -104,25 +103,60 @@ pub struct BindConfig {
     pub key: String,
 }
 
-/// `event:`: which expression fills which attribute. Absent ones have the envelope's default.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EventMapping {
-    /// Default: the message id, else a fresh one.
-    pub id: Option<Template>,
-    /// Default `/<route>`.
-    pub source: Option<Template>,
-    /// Default: the routing key.
-    #[serde(rename = "type")]
-    pub kind: Option<Template>,
-    /// Default: none.
-    pub subject: Option<Template>,
-    /// Default: the message's timestamp, else now.
-    pub time: Option<Template>,
-    /// Further attributes.
-    pub extensions: BTreeMap<String, Template>,
-    /// Default: the body.
-    pub data: Option<Expression>,
+/// `to.rabbitmq`, and what a `reply` says of where it goes.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublisherConfig {
+    /// Declared as a durable topic exchange when missing.
+    pub exchange: String,
+    /// The routing key.
+    pub key: Template,
+    /// Message headers; a single null placeholder leaves one out.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Template>,
+    /// How the event travels.
+    pub envelope: Envelope,
+    /// What becomes of an event that nothing is bound for.
+    pub on_unroutable: OnUnroutable,
+}
+
+/// `envelope:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Envelope {
+    /// Structured CloudEvents JSON, attributes and data in the body.
+    Cloudevents,
+    /// Binary CloudEvents: attributes in headers, the data as the body.
+    CloudeventsBinary,
+    /// `{"metadata": {…}, "data": …}`.
+    MetadataData,
+}
+
+/// `on_unroutable:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnroutable {
+    /// Try again until something is bound.
+    Retry,
+    /// Dead, `unroutable`.
+    Dead,
+    /// Nobody wants it: delivered.
+    Drop,
+}
+
+/// A rendered message. Its body and properties are written from the event when it is sent.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// Where it goes.
+    pub exchange: Arc<str>,
+    /// Its routing key; at most 255 bytes.
+    pub key: String,
+    /// Its headers, besides those of the envelope.
+    pub headers: Vec<(String, String)>,
+    /// How the event is written.
+    pub envelope: Envelope,
+    /// What follows when nothing is bound for it.
+    pub on_unroutable: OnUnroutable,
 }
 
 /// The consumers of all routes, and the connection they share.

@@ -32,9 +32,10 @@ use std::{
 
 use serde::Deserialize;
 use tidegate_adapters::{
+    event::EventMapping,
     expression::{Expression, Template},
-    http::{ApiConfig, HttpTargetConfig, TlsConfig},
-    rabbitmq::{BrokerConfig, ConsumerConfig},
+    http::{ApiConfig, HttpTargetConfig, ServerConfig, WebhookConfig},
+    rabbitmq::{BrokerConfig, ConsumerConfig, PublisherConfig},
     secret::{Mask, Secret},
     units,
 };
@@ -69,7 +70,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Webhooks; not served yet.
+    /// The public listener: webhooks.
     pub server: ServerConfig,
     /// Health, metrics, API.
     pub admin: AdminConfig,
@@ -81,32 +82,6 @@ pub struct Settings {
     pub shutdown: ShutdownConfig,
     /// Logs.
     pub log: LogConfig,
-}
-
-/// `server:`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Where webhooks come in.
-    pub listen: SocketAddr,
-    /// What senders call, for schemes that sign the URL.
-    pub public_url: Option<url::Url>,
-    /// One request body.
-    #[serde(with = "units::size")]
-    pub max_body: u64,
-    /// Connections at once.
-    pub max_connections: NonZeroU32,
-    /// All request bodies in memory together.
-    #[serde(with = "units::size")]
-    pub max_buffered: u64,
-    /// For a whole request head.
-    #[serde(with = "units::duration")]
-    pub header_timeout: Duration,
-    /// For a whole request body.
-    #[serde(with = "units::duration")]
-    pub body_timeout: Duration,
-    /// HTTPS.
-    pub tls: Option<TlsConfig>,
 }
 
 /// `admin:`.
@@ -325,24 +300,80 @@ pub struct RouteConfig {
     pub on_dead: OnDead,
     /// Where it lets out.
     pub to: Target,
-    /// The upstream's, with the route's own keys over it.
+    /// The upstream's, or the broker's, with the route's own keys over it.
     pub retry: RetryConfig,
+    /// What came of an HTTP delivery, as an event.
+    pub reply: Option<ReplyConfig>,
 }
 
-/// `from:`; a webhook is not built yet.
+impl RouteConfig {
+    /// The upstream it calls; `None` where it publishes to the broker.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&str> {
+        match &self.to {
+            Target::Http(target) => Some(&target.upstream),
+            Target::Rabbitmq(_) => None,
+        }
+    }
+
+    /// Its source's repeat window; `None` is off.
+    #[must_use]
+    pub fn dedupe(&self) -> Option<Duration> {
+        match &self.from {
+            Source::Rabbitmq(source) => source.dedupe,
+            Source::Webhook(source) => source.dedupe,
+            Source::Reply(_) => None,
+        }
+    }
+}
+
+/// `reply:`; only with an `http` target. Delivered by the route `<route>/reply`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ReplyConfig {
+    /// Which ends it tells of.
+    pub on: Vec<ReplyOn>,
+    /// Looked at when the delivery ends; false or null: no reply.
+    pub when: Option<Expression>,
+    /// Its attributes and data, of `{event, outcome, reason, response}`; `type` is there, `id` is
+    /// ours.
+    pub event: EventMapping,
+    /// Where it goes, and how.
+    #[serde(flatten)]
+    pub to: PublisherConfig,
+}
+
+/// An entry of `reply.on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplyOn {
+    /// The API took it.
+    Delivered,
+    /// It was given up.
+    Dead,
+}
+
+/// `from:`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// A RabbitMQ queue, or its stand-in on the embedded broker.
     Rabbitmq(ConsumerConfig),
+    /// A third party's webhooks.
+    Webhook(WebhookConfig),
+    /// What came of the deliveries of another route. Never written: the loader makes such a route
+    /// of every `reply`.
+    #[serde(skip)]
+    Reply(Arc<str>),
 }
 
-/// `to:`; a RabbitMQ exchange is not built yet.
+/// `to:`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// A third-party API.
     Http(HttpTargetConfig),
+    /// An exchange of the broker.
+    Rabbitmq(PublisherConfig),
 }
 
 /// `on_dead:`.

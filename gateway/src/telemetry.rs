@@ -13,7 +13,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-use tidegate_adapters::{AttemptResult, DeadReason};
+use tidegate_adapters::{AttemptResult, DeadReason, Rejection};
 
 use crate::{
     app::Inspect,
@@ -72,24 +72,6 @@ struct AttemptLabels {
     route: Arc<str>,
     upstream: Arc<str>,
     result: &'static str,
-}
-
-/// Why a source's message was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// The queue, or the route's share of it, was full.
-    QueueFull,
-    /// Stopping.
-    Closed,
-}
-
-impl RejectReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::Closed => "closed",
-        }
-    }
 }
 
 /// How a delivery ended.
@@ -156,7 +138,7 @@ impl Metrics {
     }
 
     /// `tidegate_events_rejected_total`.
-    pub fn rejected(&self, route: &Arc<str>, reason: RejectReason, events: u64) {
+    pub fn rejected(&self, route: &Arc<str>, reason: Rejection, events: u64) {
         let labels = RejectedLabels { route: Arc::clone(route), reason: reason.as_str() };
         self.families.rejected.get_or_create(&labels).inc_by(events);
     }
@@ -232,7 +214,7 @@ impl Families {
         drop(self.accepted.get_or_create(&labels));
         drop(self.duplicate.get_or_create(&labels));
         drop(self.lag.get_or_create(&labels));
-        for reason in [RejectReason::QueueFull, RejectReason::Closed] {
+        for reason in [Rejection::QueueFull, Rejection::Closed] {
             let route = Arc::clone(route);
             drop(self.rejected.get_or_create(&RejectedLabels { route, reason: reason.as_str() }));
         }

@@ -57,6 +57,7 @@ fn event(id: &str) -> Event {
         dataschema: None,
         extensions: std::collections::BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Absent,
     }
 }

@@ -19,14 +19,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    Data, Event, EventError,
+    Data, Event, EventError, EventMapping,
     attribute::{is_json, is_traceparent, media_type, rfc3339, unix_time, wrong},
     check_json, cloudevents, metadata_data, plain,
 };
 use crate::{
     Arrival, Invalid, Timestamp,
     expression::{Input, Place, Template, Variables},
-    rabbitmq::EventMapping,
 };
 
 /// So much of a message that is no event is kept.
@@ -162,6 +161,7 @@ fn finish(
         dataschema: draft.dataschema,
         extensions: draft.extensions,
         traceparent,
+        hops: 0,
         data: draft.data,
     };
     event.check()?;
@@ -286,17 +286,6 @@ impl Message {
             json.extend_from_slice(text.as_bytes());
             json.push(b'"');
         }
-    }
-}
-
-impl EventMapping {
-    /// Whether it maps nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let Self { id, source, kind, subject, time, extensions, data } = self;
-        [id, source, kind, subject, time].iter().all(|template| template.is_none())
-            && extensions.is_empty()
-            && data.is_none()
     }
 }
 

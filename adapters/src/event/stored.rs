@@ -18,6 +18,7 @@ use super::{Data, Event, EventError, members::Name, not_json, write_member};
 
 const DATA: &str = "$data";
 const TRACEPARENT: &str = "$traceparent";
+const HOPS: &str = "$hops";
 
 impl Event {
     /// What the queue stores beside the data: attributes, trace context and the kind of data, as
@@ -39,6 +40,10 @@ impl Event {
         if let Some(traceparent) = &self.traceparent {
             json.push(b',');
             write_member(&mut json, TRACEPARENT, traceparent);
+        }
+        if self.hops > 0 {
+            json.push(b',');
+            write_member(&mut json, HOPS, &self.hops);
         }
         json.push(b'}');
         json
@@ -74,6 +79,7 @@ impl<'de> Visitor<'de> for Reader {
         let (mut id, mut source, mut kind) = (None, None, None);
         let (mut subject, mut time, mut datacontenttype) = (None, None, None);
         let (mut dataschema, mut traceparent, mut binary) = (None, None, None);
+        let mut hops = 0;
         let mut extensions = BTreeMap::new();
         while let Some(Name(name)) = map.next_key()? {
             match &*name {
@@ -85,9 +91,10 @@ impl<'de> Visitor<'de> for Reader {
                 "datacontenttype" => datacontenttype = Some(map.next_value()?),
                 "dataschema" => dataschema = Some(map.next_value()?),
                 TRACEPARENT => traceparent = Some(map.next_value()?),
+                HOPS => hops = map.next_value()?,
                 DATA => binary = Some(data_kind(&mut map)?),
                 _ if name.starts_with('$') => {
-                    return Err(A::Error::unknown_field(&name, &[DATA, TRACEPARENT]));
+                    return Err(A::Error::unknown_field(&name, &[DATA, TRACEPARENT, HOPS]));
                 }
                 _ => _ = extensions.insert(name.into_owned(), map.next_value()?),
             }
@@ -108,6 +115,7 @@ impl<'de> Visitor<'de> for Reader {
             dataschema,
             extensions,
             traceparent,
+            hops,
             data,
         })
     }

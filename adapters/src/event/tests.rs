@@ -15,6 +15,7 @@ fn order() -> Event {
         dataschema: None,
         extensions: BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Absent,
     }
 }
@@ -31,6 +32,7 @@ fn full() -> Event {
             ("sampled".to_owned(), json!(true)),
         ]),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        hops: 0,
         data: Data::Json(Bytes::from_static(br#"{ "total": 12.50, "n": 1, "n": 2 }"#)),
         ..order()
     }
@@ -343,6 +345,7 @@ prop_compose! {
             dataschema,
             extensions: extensions.into_iter().collect(),
             traceparent,
+            hops: 0,
             data,
         }
     }

@@ -14,6 +14,7 @@ fn event(data: &str) -> Arc<Event> {
         dataschema: None,
         extensions: BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Json(data.to_owned().into()),
     })
 }

@@ -88,7 +88,9 @@ pub fn timed_out(request: &HttpRequest, timeout: Duration) -> Failure {
 
 impl Api {
     async fn attempt(&self, call: Call) -> Result<Receipt, Failure> {
-        let Request::Http(request) = &call.request;
+        let Request::Http(request) = &call.request else {
+            unreachable!("a route's target renders for its own leaf")
+        };
         let rules = &request.answer;
         if let Some(refused) = self.refused {
             let (result, detail) = (AttemptResult::RefusedAddress, refused.to_string());
@@ -203,6 +205,7 @@ fn no_token(rules: &AnswerRules, error: TokenError, exchange: Exchange) -> Failu
         throttle: None,
         detail: error.to_string(),
         exchange,
+        response: None,
     }
 }
 

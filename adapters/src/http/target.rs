@@ -92,6 +92,17 @@ impl HttpTarget {
         })
     }
 
+    /// The same target, handing on the answers it gets, for the route's reply.
+    ///
+    /// # Panics
+    /// When it has rendered already.
+    #[must_use]
+    pub fn with_reply(mut self) -> Self {
+        let rules = Arc::get_mut(&mut self.answer);
+        rules.expect("nothing shares the rules before the first rendering").keep_for_reply();
+        self
+    }
+
     /// Renders attempt number `attempt` (1 for the first) of `delivery`, whose event is `input`.
     /// No network, no clock.
     ///
@@ -204,6 +215,7 @@ impl HttpTarget {
             throttle: None,
             detail: self.api.mask.apply(&format!("{}: {}", problem.key, problem.problem)),
             exchange: Exchange::default(),
+            response: None,
         }
     }
 }

@@ -191,6 +191,7 @@ pub(crate) fn event(data: Data) -> Event {
         dataschema: None,
         extensions: BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data,
     }
 }

@@ -60,17 +60,31 @@ async fn route_json(inspect: &dyn Inspect, status: &RouteStatus) -> Value {
 }
 
 fn from_json(route: &RouteConfig) -> Value {
-    let Source::Rabbitmq(source) = &route.from;
-    let bind = source.bind.iter().map(|bind| json!({ "exchange": bind.exchange, "key": bind.key }));
-    json!({ "rabbitmq": { "queue": source.queue, "bind": bind.collect::<Vec<_>>() } })
+    match &route.from {
+        Source::Rabbitmq(source) => {
+            let bind = source.bind.iter();
+            let bind = bind.map(|bind| json!({ "exchange": bind.exchange, "key": bind.key }));
+            json!({ "rabbitmq": { "queue": source.queue, "bind": bind.collect::<Vec<_>>() } })
+        }
+        Source::Webhook(source) => {
+            json!({ "webhook": { "path": source.path, "verify": source.verify.to_string() } })
+        }
+        Source::Reply(of) => json!({ "reply": { "of": &**of } }),
+    }
 }
 
 fn to_json(route: &RouteConfig) -> Value {
-    let Target::Http(target) = &route.to;
-    let path = target.path.as_ref().map(|path| path.source());
-    json!({ "http": {
-        "upstream": target.upstream, "method": target.method.as_str(), "path": path,
-    } })
+    match &route.to {
+        Target::Http(target) => {
+            let path = target.path.as_ref().map(|path| path.source());
+            json!({ "http": {
+                "upstream": target.upstream, "method": target.method.as_str(), "path": path,
+            } })
+        }
+        Target::Rabbitmq(target) => {
+            json!({ "rabbitmq": { "exchange": target.exchange, "key": target.key.source() } })
+        }
+    }
 }
 
 /// Every upstream.

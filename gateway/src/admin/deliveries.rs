@@ -119,10 +119,7 @@ pub(super) async fn delivery(inspect: &dyn Inspect, id: &str) -> Result<Answer, 
 fn listed_json(inspect: &dyn Inspect, listed: &Listed) -> Map<String, Value> {
     let delivery = &listed.delivery;
     let config = inspect.config();
-    let upstream = config.routes.get(&delivery.route).map(|route| {
-        let Target::Http(target) = &route.to;
-        target.upstream.clone()
-    });
+    let upstream = config.routes.get(&delivery.route).and_then(|route| route.upstream());
     let state = match listed.state {
         State::Pending if inspect.queue().claimed(delivery.id) => "active",
         State::Pending => "pending",
@@ -231,10 +228,7 @@ fn narrow(routes: &mut Vec<Arc<str>>, to: Vec<Arc<str>>) {
 
 fn routes_of(inspect: &dyn Inspect, upstream: &str) -> Vec<Arc<str>> {
     let config = inspect.config();
-    let ours = config.routes.iter().filter(|(_, route)| {
-        let Target::Http(target) = &route.to;
-        target.upstream == upstream
-    });
+    let ours = config.routes.iter().filter(|(_, route)| route.upstream() == Some(upstream));
     ours.map(|(name, _)| Arc::clone(name)).collect()
 }
 

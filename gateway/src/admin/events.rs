@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 use serde_json::{Map, Value, json};
 use tidegate_adapters::{
+    event::EventMapping,
     event::{
         attribute::media_type,
         message::{Message, read},
     },
-    rabbitmq::EventMapping,
 };
 
 use super::{Answer, ok, problem};

@@ -57,11 +57,13 @@ async fn is_stalled(inspect: &dyn Inspect, route: &Arc<str>, activity: &RouteAct
 
 fn attempt_timeout(inspect: &dyn Inspect, route: &str) -> Duration {
     let config = inspect.config();
-    let upstream = config.routes.get(route).and_then(|route| {
-        let Target::Http(target) = &route.to;
-        config.upstreams.get(&*target.upstream)
-    });
-    upstream.map_or(Duration::ZERO, |upstream| upstream.timeout)
+    match config.routes.get(route).map(|route| route.upstream()) {
+        None => Duration::ZERO,
+        Some(None) => rabbitmq::CONFIRM,
+        Some(Some(upstream)) => {
+            config.upstreams.get(upstream).map_or(Duration::ZERO, |upstream| upstream.timeout)
+        }
+    }
 }
 
 /// 503 when the queue cannot be written to, or from the moment of SIGTERM.

@@ -154,5 +154,6 @@ pub(super) fn panicked() -> Failure {
         throttle: None,
         detail: "the attempt panicked; this is a defect of Tidegate, see the log".to_owned(),
         exchange: Exchange::default(),
+        response: None,
     }
 }

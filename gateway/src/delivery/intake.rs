@@ -11,14 +11,14 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tidegate_adapters::{
-    Accepted, Arrival, DeadReason, Event, Intake, Refused,
+    Accepted, Arrival, DeadReason, Event, Intake, Refused, Rejection,
     expression::{Expression, ExpressionError, Input, Variables},
 };
 
 use super::Activity;
 use crate::{
     queue::{Append, AppendError, Content, Queue},
-    telemetry::{Ending, Metrics, RejectReason},
+    telemetry::{Ending, Metrics},
 };
 
 /// The intake of one route.
@@ -109,11 +109,11 @@ impl Intake for RouteIntake {
                     Ok(accepted)
                 }
                 Err(AppendError::Full(_)) => {
-                    metrics.rejected(&route, RejectReason::QueueFull, reasons.len() as u64);
+                    metrics.rejected(&route, Rejection::QueueFull, reasons.len() as u64);
                     Err(Refused::Full)
                 }
                 Err(AppendError::Closed) => {
-                    metrics.rejected(&route, RejectReason::Closed, reasons.len() as u64);
+                    metrics.rejected(&route, Rejection::Closed, reasons.len() as u64);
                     Err(Refused::Closed)
                 }
             }

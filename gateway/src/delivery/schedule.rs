@@ -101,6 +101,7 @@ mod tests {
             dataschema: None,
             extensions: Default::default(),
             traceparent: None,
+            hops: 0,
             data: Data::Absent,
         };
         Delivery {
@@ -124,6 +125,7 @@ mod tests {
             throttle,
             detail: "500".into(),
             exchange: Exchange::default(),
+            response: None,
         }
     }
 

@@ -129,6 +129,7 @@ async fn publish(company: &dyn Inspect, number: u64) -> Result<(), String> {
         dataschema: None,
         extensions: std::collections::BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Json(data.to_string().into()),
     };
     let published =

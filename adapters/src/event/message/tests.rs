@@ -227,6 +227,7 @@ fn the_metadata_data_envelope_is_read_in_camel_and_in_snake_case() {
                     ("version".to_owned(), json!("v1")),
                 ]),
                 traceparent: None,
+                hops: 0,
                 data: json_data(r#"{"total": 12.50, "n": 1, "n": 2}"#),
             };
             assert_eq!(arrival.event.unwrap(), expected);

@@ -24,6 +24,8 @@ pub struct AnswerRules {
     retry_after: Option<Expression>,
     retry_after_max: Duration,
     max_response: u64,
+    /// Whether a reply wants the answer.
+    for_reply: bool,
     mask: Mask,
 }
 
@@ -94,8 +96,14 @@ impl AnswerRules {
             retry_after,
             retry_after_max,
             max_response: config.max_response,
+            for_reply: false,
             mask,
         }
+    }
+
+    /// Hands answers on, for the route's reply.
+    pub(crate) fn keep_for_reply(&mut self) {
+        self.for_reply = true;
     }
 
     /// How much of a body is read, in bytes.
@@ -111,7 +119,7 @@ impl AnswerRules {
 
     /// Whether nothing but status and headers decides.
     pub(super) fn status_decides(&self) -> bool {
-        self.outcome.is_none()
+        self.outcome.is_none() && !self.for_reply
     }
 
     /// What an answer means.
@@ -138,7 +146,8 @@ impl AnswerRules {
             _ => Health::Good,
         };
         if said == Said::Delivered {
-            return Ok(Receipt { result, health, exchange: context.exchange });
+            let response = self.response(answer);
+            return Ok(Receipt { result, health, exchange: context.exchange, response });
         }
         let after = header
             .or_else(|| self.run_retry_after(answer, &context))
@@ -153,6 +162,7 @@ impl AnswerRules {
             throttle: throttled.then_some(Throttle { after }),
             detail: self.mask.apply(&detail),
             exchange: context.exchange,
+            response: self.response(answer),
         })
     }
 
@@ -173,7 +183,13 @@ impl AnswerRules {
             throttle: None,
             detail: broken.detail,
             exchange,
+            response: None,
         }
+    }
+
+    /// What the route's reply is given, if it has one.
+    fn response(&self, answer: &Answer) -> Option<Bytes> {
+        self.for_reply.then(|| self.mask.apply(&input_json(answer)).into())
     }
 
     /// A wait some other answer asked for, capped.

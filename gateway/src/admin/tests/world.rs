@@ -302,6 +302,7 @@ pub(super) fn pending(id: i64) -> Listed {
         dataschema: None,
         extensions: BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Json(r#"{"total":12.50}"#.into()),
     };
     let accepted_at = Timestamp(NOW.0 - 3_600_000 + id * 1000);

@@ -34,7 +34,7 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Problem> {
         }
     }
     for (name, route) in &config.routes {
-        let Target::Http(http) = &route.to;
+        let Target::Http(http) = &route.to else { continue };
         if let Some(api) = apis.get(&*http.upstream) {
             let built = HttpTarget::new(http, Arc::clone(api), route.retry.retry_after_max);
             if let Err(error) = built {

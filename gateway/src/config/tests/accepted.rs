@@ -15,12 +15,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn source(config: &Config, route: &str) -> ConsumerConfig {
-    let Source::Rabbitmq(consumer) = &config.routes[route].from;
+    let Source::Rabbitmq(consumer) = &config.routes[route].from else { panic!("a queue") };
     consumer.clone()
 }
 
 fn target(config: &Config, route: &str) -> HttpTargetConfig {
-    let Target::Http(target) = &config.routes[route].to;
+    let Target::Http(target) = &config.routes[route].to else { panic!("an API") };
     target.clone()
 }
 

@@ -313,6 +313,7 @@ fn no_event(row: &Row<'_>) -> rusqlite::Result<Event> {
         dataschema: None,
         extensions: about,
         traceparent: None,
+        hops: 0,
         data: Data::Absent,
     })
 }

@@ -124,6 +124,7 @@ fn event(id: &str) -> Arc<Event> {
         dataschema: None,
         extensions: std::collections::BTreeMap::new(),
         traceparent: None,
+        hops: 0,
         data: Data::Json(format!("{{\"id\":\"{id}\"}}").into()),
     })
 }

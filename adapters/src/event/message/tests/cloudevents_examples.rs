@@ -166,6 +166,7 @@ fn the_example_of_the_amqp_binding_is_read() {
                 ("sequence".to_owned(), json!(7)),
             ]),
             traceparent: None,
+            hops: 0,
             data: json_data(r#"{ "a": 1 }"#),
         };
         assert_eq!(arrival.event.unwrap(), expected);

@@ -45,6 +45,7 @@ fn every_field_can_be_mapped() {
         dataschema: None,
         extensions: BTreeMap::from([("tenant".to_owned(), json!("acme"))]),
         traceparent: None,
+        hops: 0,
         data: json_data(r#"{"total": 12.50, "n": 1, "n": 2}"#),
     };
     assert_eq!(arrival.event.unwrap(), expected);
