@@ -15,10 +15,7 @@ use prometheus_client::{
 };
 use tidegate_adapters::{AttemptResult, DeadReason, Rejection};
 
-use crate::{
-    app::Inspect,
-    config::{Config, Target},
-};
+use crate::{app::Inspect, config::Config};
 pub use log::init_log;
 
 /// The content type of [`Metrics::render`]: Prometheus' text format.
@@ -106,8 +103,7 @@ impl Metrics {
     pub fn new(config: &Config) -> Self {
         let metrics = Self::empty();
         for (route, settings) in &config.routes {
-            let Target::Http(target) = &settings.to;
-            metrics.families.expect_route(route, &target.upstream.as_str().into());
+            metrics.families.expect_route(route, &settings.upstream().unwrap_or_default().into());
         }
         for upstream in config.upstreams.keys() {
             let labels = UpstreamLabels { upstream: Arc::clone(upstream) };

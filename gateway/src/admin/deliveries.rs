@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::{Answer, missing, ok, problem};
 use crate::{
     app::Inspect,
-    config::Target,
     queue::{AttemptRecord, Filter, ListPage, Listed, Queue, QueueError, State},
 };
 

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde_json::json;
+use tidegate_adapters::rabbitmq;
 
 use super::{Answer, JSON, with_type};
 use crate::{
     app::{Inspect, RouteActivity},
-    config::Target,
     queue::RouteStatus,
 };
 

@@ -42,13 +42,10 @@ pub(super) async fn open_queue(
         clock: Arc::clone(clock),
     };
     let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(options)?);
-    let settings = config.routes.iter().map(|(name, route)| {
-        let Source::Rabbitmq(source) = &route.from;
-        RouteSettings {
-            name: Arc::clone(name),
-            dedupe: source.dedupe,
-            hold: route.on_dead == OnDead::Hold,
-        }
+    let settings = config.routes.iter().map(|(name, route)| RouteSettings {
+        name: Arc::clone(name),
+        dedupe: route.dedupe(),
+        hold: route.on_dead == OnDead::Hold,
     });
     queue.configure(settings.collect()).await?;
     for orphan in queue.routes().iter().filter(|route| !route.configured) {
@@ -94,13 +91,13 @@ pub(super) fn build_route(
     upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
 ) -> Result<delivery::Route, StartError> {
     const KNOWN: &str = "the loader checked that every route's upstream exists";
-    let Target::Http(target) = &route.to;
+    let Target::Http(target) = &route.to else {
+        return Err(build_error(format!("routes.{name}.to.rabbitmq"), &"not built"));
+    };
     let settings = config.upstreams.get(&*target.upstream).expect(KNOWN);
     let api = apis.get(&*target.upstream).expect(KNOWN);
-    let same_upstream = config.routes.iter().filter(|(_, other)| {
-        let Target::Http(other) = &other.to;
-        other.upstream == target.upstream
-    });
+    let same_upstream =
+        config.routes.iter().filter(|(_, other)| other.upstream() == Some(&*target.upstream));
     Ok(delivery::Route {
         name: Arc::clone(name),
         target: HttpTarget::new(target, Arc::clone(api), route.retry.retry_after_max)
@@ -120,12 +117,11 @@ pub(super) fn build_intake(
     activity: &Arc<Activity>,
     metrics: &Metrics,
 ) -> Arc<dyn Intake> {
-    let Source::Rabbitmq(source) = &route.from;
     Arc::new(RouteIntake::new(
         Arc::clone(name),
         route.when.clone(),
         route.order_by.clone(),
-        source.dedupe.is_some(),
+        route.dedupe().is_some(),
         Arc::clone(queue),
         Arc::clone(activity),
         metrics.clone(),
@@ -138,14 +134,16 @@ pub(super) fn build_broker(
 ) -> Result<(BrokerHandle, Sources), StartError> {
     let of_route = |name: &Arc<str>| {
         let route = &config.routes[name];
-        let Source::Rabbitmq(source) = &route.from;
-        (source.clone(), route.order_by.is_some())
+        let Source::Rabbitmq(source) = &route.from else { return None };
+        Some((source.clone(), route.order_by.is_some()))
     };
     match &config.settings.broker {
         Broker::Embedded(_) => {
             let broker = Embedded::default();
             for (name, intake) in intakes {
-                broker.bind(&name, of_route(&name).0.bind, intake);
+                if let Some((source, _)) = of_route(&name) {
+                    broker.bind(&name, source.bind, intake);
+                }
             }
             Ok((BrokerHandle::Embedded(broker), Sources::Embedded))
         }
@@ -153,8 +151,9 @@ pub(super) fn build_broker(
             let mut consumers = rabbitmq::Consumers::new(broker.clone())
                 .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?;
             for (name, intake) in intakes {
-                let (source, ordered) = of_route(&name);
-                consumers.add(name, source, ordered, intake);
+                if let Some((source, ordered)) = of_route(&name) {
+                    consumers.add(name, source, ordered, intake);
+                }
             }
             let state = consumers.state();
             let handle = BrokerHandle::Rabbitmq { config: broker.clone(), state };
