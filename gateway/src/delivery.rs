@@ -24,6 +24,7 @@
 //!   none, and `held` tells the doubles apart.
 
 pub mod intake;
+pub mod reply;
 pub mod schedule;
 
 mod activity;
@@ -56,6 +57,7 @@ use crate::{
 pub use activity::Activity;
 
 use attempt::Attempt;
+use reply::ReplyRule;
 use window::{Candidate, PAGE, Window, earliest};
 
 /// Wall time, as an argument.
@@ -81,6 +83,8 @@ pub struct Route {
     pub limit_keys: Vec<Option<Template>>,
     /// Backoff and when to give up.
     pub retry: RetryConfig,
+    /// What it replies, if it does.
+    pub reply: Option<ReplyRule>,
     /// Every route that calls the same upstream, this one included.
     pub peers: Arc<[Arc<str>]>,
 }
@@ -338,7 +342,8 @@ impl Loop {
         }
         let outcome =
             Outcome::Retry { at: (self.clock)().after(wait), attempts: delivery.attempts };
-        let settlement = Settlement { delivery: Arc::clone(&delivery), outcome, attempt: None };
+        let settlement =
+            Settlement { delivery: Arc::clone(&delivery), outcome, attempt: None, reply: None };
         self.spawn(self.attempt(delivery).settle(settlement));
     }
 

@@ -15,28 +15,35 @@ pub mod rate_limit;
 pub mod timeout;
 
 mod gate;
+mod permit;
 mod status;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tidegate_adapters::{
-    AttemptResult, Call, DeliveryId, Failure, Gate, Health, Receipt, Timestamp,
+use tidegate_adapters::{Call, Failure, Receipt, Timestamp};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
 };
-use tokio::{sync::Notify, time::Instant};
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{config::UpstreamConfig, telemetry::Metrics};
+pub use permit::{Permit, Reported};
 pub use status::{BreakerState, BreakerStatus, LimitStatus, UpstreamStatus};
 
 use breaker::{Asked, Breaker, Change, Ticket};
-use concurrency::{CallPermit, Concurrency, UnsettledPermit};
+use concurrency::Concurrency;
 use gate::TokenGate;
 use rate_limit::{Keys, RateLimits, Taken};
 
 /// A rate-limit token older than this when the request is about to leave is void. With
 /// [`rate_limit::LATE_MAX`] it makes up the 50 ms that we promise between a token and the socket.
 pub const STALE_AFTER: Duration = Duration::from_millis(40);
+
+/// Publishes under way at once: two of the publisher's windows, one being filled while the other
+/// waits for its confirms.
+const PUBLISHES: NonZeroU32 = NonZeroU32::new(1024).expect("not zero");
 
 /// Quiet asked for without a time: 1 s, doubling up to this while it lasts.
 const QUIET_MAX: Duration = Duration::from_secs(60);
@@ -52,6 +59,8 @@ pub struct Upstream {
     breaker: Option<Mutex<Breaker>>,
     concurrency: Concurrency,
     limits: RateLimits,
+    /// Of the broker only: whether it can be published to now.
+    flowing: Option<watch::Receiver<bool>>,
     quiet: Mutex<Quiet>,
     /// One at a time waits for the limits of the whole upstream: first come, first served.
     turnstile: tokio::sync::Mutex<()>,
@@ -75,27 +84,6 @@ pub enum Admission {
     Later(Instant),
 }
 
-/// Permission for one attempt. Dropped without a report, it is as if it had never been asked for,
-/// except that the rate-limit token is spent.
-#[derive(Debug)]
-pub struct Permit {
-    upstream: Arc<Upstream>,
-    ticket: Option<Ticket>,
-    keys: Arc<Keys>,
-    gate: Arc<TokenGate>,
-    _call: CallPermit,
-    unsettled: Option<UnsettledPermit>,
-}
-
-/// What the loop needs to know of a reported attempt.
-#[derive(Debug)]
-pub struct Reported {
-    /// Whether it was the probe of a half-open breaker.
-    pub probe: bool,
-    /// To be held until the settlement is committed.
-    pub unsettled: Option<UnsettledPermit>,
-}
-
 impl Upstream {
     /// The protections of `config`, all at rest.
     #[must_use]
@@ -106,6 +94,7 @@ impl Upstream {
             breaker: config.breaker.clone().map(|config| Mutex::new(Breaker::new(config))),
             concurrency: Concurrency::new(config.concurrency),
             limits: RateLimits::new(&config.rate_limit, now),
+            flowing: None,
             quiet: Mutex::default(),
             turnstile: tokio::sync::Mutex::default(),
             changed: Notify::new(),
@@ -113,7 +102,26 @@ impl Upstream {
         }
     }
 
-    /// Its name.
+    /// The broker as a target: no upstream of the configuration, so it has no name, no breaker and
+    /// no limits. While `flowing` is false nothing is admitted, so that an outage of the broker
+    /// makes no attempts.
+    #[must_use]
+    pub fn broker(flowing: watch::Receiver<bool>, metrics: Metrics, now: Instant) -> Self {
+        Self {
+            name: "".into(),
+            url: String::new(),
+            breaker: None,
+            concurrency: Concurrency::new(PUBLISHES),
+            limits: RateLimits::new(&[], now),
+            flowing: Some(flowing),
+            quiet: Mutex::default(),
+            turnstile: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Its name; empty for the broker.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -190,12 +198,24 @@ impl Upstream {
                     () = changed => {}
                 },
                 Some(Wait::ForProbe) => changed.await,
+                Some(Wait::ForBroker) => self.broker_flows().await,
             }
+        }
+    }
+
+    /// Waits until the broker can be published to; for ever when nobody publishes any more.
+    async fn broker_flows(&self) {
+        let Some(flowing) = &self.flowing else { return };
+        if flowing.clone().wait_for(|flowing| *flowing).await.is_err() {
+            std::future::pending().await
         }
     }
 
     /// Why calls are held back now; a look that changes nothing.
     fn wait(&self, now: Instant) -> Option<Wait> {
+        if self.flowing.as_ref().is_some_and(|flowing| !*flowing.borrow()) {
+            return Some(Wait::ForBroker);
+        }
         if let Some(until) = self.quiet.lock().until
             && until > now
         {
@@ -285,60 +305,6 @@ impl Upstream {
     }
 }
 
-impl Permit {
-    /// Asked by the leaf right before bytes leave.
-    #[must_use]
-    pub fn gate(&self) -> Arc<dyn Gate> {
-        Arc::clone(&self.gate) as Arc<dyn Gate>
-    }
-
-    /// Reports how the call went, and ends its place among the calls under way. `waiting` tells
-    /// how many deliveries wait for this upstream.
-    pub fn report(
-        mut self,
-        delivery: DeliveryId,
-        answer: &Result<Receipt, Failure>,
-        waiting: impl FnOnce() -> u64,
-    ) -> Reported {
-        let now = Instant::now();
-        let throttle = answer.as_ref().err().and_then(|failure| failure.throttle);
-        match throttle {
-            Some(throttle) => self.upstream.hush(&self.keys, throttle.after, now),
-            None => {
-                self.upstream.quiet.lock().streak = 0;
-                self.upstream.limits.answered(&self.keys);
-            }
-        }
-        let ticket = self.ticket.take();
-        if let (Some(ticket), Some(breaker)) = (ticket, &self.upstream.breaker) {
-            let reached = !matches!(answer, Err(failure) if failure.result.is_none());
-            let change = match reached {
-                true => {
-                    let health = health_for_breaker(ticket, answer);
-                    breaker.lock().record(ticket, delivery, health, waiting, now)
-                }
-                false => {
-                    breaker.lock().give_back(ticket, now);
-                    Change::None
-                }
-            };
-            if ticket.is_probe() || change != Change::None {
-                self.upstream.changed_to(change);
-            }
-        }
-        Reported { probe: ticket.is_some_and(Ticket::is_probe), unsettled: self.unsettled.take() }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let (Some(ticket), Some(breaker)) = (self.ticket.take(), &self.upstream.breaker) {
-            breaker.lock().give_back(ticket, Instant::now());
-            self.upstream.changed.notify_waiters();
-        }
-    }
-}
-
 /// Wraps `leaf` in what covers the wire. Inside out: the leaf knows the protocol; the timeout
 /// ends an attempt that the leaf would wait on for ever. Everything else is admission, above.
 pub fn stack<S>(leaf: S, timeout: Duration) -> Target
@@ -352,19 +318,6 @@ where
             .layer(timeout::TimeoutLayer::new(timeout))
             .service(leaf),
     )
-}
-
-/// A throttled answer is silent for a closed breaker, but it is an answer: a 429 shows a half-open
-/// one that the upstream lives (any complete answer other than 5xx, 401 and 407).
-fn health_for_breaker(ticket: Ticket, answer: &Result<Receipt, Failure>) -> Health {
-    match answer {
-        Ok(receipt) => receipt.health,
-        Err(failure) if ticket.is_probe() && failure.throttle.is_some() => match failure.result {
-            Some(AttemptResult::ServerError) => Health::Bad,
-            _ => Health::Good,
-        },
-        Err(failure) => failure.health,
-    }
 }
 
 /// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts.
@@ -385,6 +338,7 @@ fn display_url(url: &url::Url) -> String {
 enum Wait {
     Until(Instant),
     ForProbe,
+    ForBroker,
 }
 
 enum Token {

@@ -5,7 +5,7 @@
 //! - [`Queue::append`] returns after the commit that holds the batch was fsynced. A batch is taken
 //!   whole or not at all. Whether an event is a repeat is decided inside that same transaction.
 //! - [`Queue::settle`] is one transaction: what became of the attempt, the attempt's record, the
-//!   promotion of the lane's next delivery and, later, the reply.
+//!   promotion of the lane's next delivery and, if there is one, the reply.
 //! - What is neither settled nor discarded is found again after a crash, in the same order.
 //! - Memory does not grow with the backlog: the loop holds a bounded window per route.
 //!
@@ -78,6 +78,15 @@ pub enum Content {
     Invalid(Invalid),
 }
 
+/// Which space an [`Append`] takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// Within the size cap and the route's share: what comes from outside.
+    Capped,
+    /// Whatever there is: what moves inside. A full queue could not empty otherwise.
+    Exempt,
+}
+
 /// What became of an [`Append`].
 pub use tidegate_adapters::Accepted as Appended;
 
@@ -134,6 +143,18 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// The attempt, when the network was reached; the last 3 of a delivery are kept.
     pub attempt: Option<AttemptRecord>,
+    /// What came of it, as an event for another route: in the same transaction, exempt from the
+    /// size cap.
+    pub reply: Option<Reply>,
+}
+
+/// A delivery that another's settlement brings forth.
+#[derive(Debug)]
+pub struct Reply {
+    /// The route it is for; one that is not configured gets nothing.
+    pub route: Arc<str>,
+    /// The delivery.
+    pub append: Append,
 }
 
 /// What follows from an attempt.
@@ -288,6 +309,7 @@ pub trait Queue: Send + Sync + 'static {
         &self,
         route: &Arc<str>,
         batch: Vec<Append>,
+        space: Space,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
 
     /// Resolves when a batch for `route` that was refused as full may be tried again.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{BrokerHandle, Sources, StartError, wall_clock};
 use crate::{
     config::{Broker, Config, OnDead, RouteConfig, Source, Target},
-    delivery::{self, Activity, Clock, intake::RouteIntake},
+    delivery::{self, Activity, Clock, intake::RouteIntake, reply::ReplyRule},
     protect::{self, Upstream},
     queue::{
         Queue, RouteSettings,
@@ -106,6 +106,7 @@ pub(super) fn build_route(
         upstream: Arc::clone(upstreams.get(&*target.upstream).expect(KNOWN)),
         limit_keys: settings.rate_limit.iter().map(|limit| limit.key.clone()).collect(),
         retry: route.retry.clone(),
+        reply: route.reply.as_ref().map(|reply| ReplyRule::new(name, reply)),
         peers: same_upstream.map(|(peer, _)| Arc::clone(peer)).collect(),
     })
 }

@@ -2,20 +2,24 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidegate_adapters::{
-    AttemptResult, Call, Delivery, Exchange, Failure, Health, Receipt, Timestamp, Verdict,
+    AttemptResult, Call, DeadReason, Delivery, Exchange, Failure, Health, Receipt, Timestamp,
+    Verdict,
 };
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::{
     Clock, Finished, Route,
+    reply::End,
     schedule::{self, Moment},
 };
 use crate::{
+    config::ReplyOn,
     protect::{Permit, Reported},
-    queue::{AttemptRecord, Outcome, Queue, QueueError, Settlement},
+    queue::{self, AttemptRecord, Content, Outcome, Queue, QueueError, Settlement},
     telemetry::{Ending, Metrics},
 };
 
@@ -41,12 +45,14 @@ impl Attempt {
             .unwrap_or_else(|_| Err(panicked()));
         let took = began.elapsed();
         let reported = permit.report(self.delivery.id, &answer, || self.waiting());
-        let (result, outcome, detail, exchange) = self.judge(answer, &reported, began_at);
+        let (result, outcome, detail, exchange, response) = self.judge(answer, &reported, began_at);
         let attempt = result.map(|result| {
             self.metrics.attempt(&self.route.name, self.route.upstream.name(), result, took);
             AttemptRecord { number, at: began_at, duration: took, result, detail, exchange }
         });
-        let settlement = Settlement { delivery: Arc::clone(&self.delivery), outcome, attempt };
+        let reply = self.reply(&outcome, response.as_ref(), number);
+        let delivery = Arc::clone(&self.delivery);
+        let settlement = Settlement { delivery, outcome, attempt, reply };
         let finished = self.settle(settlement).await;
         drop(reported.unsettled);
         finished
@@ -56,8 +62,9 @@ impl Attempt {
     pub(super) async fn fail(self, failure: Failure) -> Finished {
         let now = (self.clock)();
         let outcome = self.after(&failure, now, now, false);
-        let settlement =
-            Settlement { delivery: Arc::clone(&self.delivery), outcome, attempt: None };
+        let reply = self.reply(&outcome, None, self.delivery.tries);
+        let delivery = Arc::clone(&self.delivery);
+        let settlement = Settlement { delivery, outcome, attempt: None, reply };
         self.settle(settlement).await
     }
 
@@ -65,8 +72,13 @@ impl Attempt {
     pub(super) async fn settle(self, settlement: Settlement) -> Finished {
         let id = self.delivery.id;
         let outcome = settlement.outcome.clone();
+        let replied =
+            settlement.reply.as_ref().map(|reply| (Arc::clone(&reply.route), dead(reply)));
         match self.queue.settle(settlement).await {
-            Ok(()) => self.ended(&outcome),
+            Ok(()) => {
+                self.ended(&outcome);
+                self.replied(replied);
+            }
             Err(QueueError::Closed) => {}
             Err(error) => {
                 tracing::error!(route = %self.route.name, delivery = %id, %error, "cannot settle");
@@ -87,10 +99,11 @@ impl Attempt {
         answer: Result<Receipt, Failure>,
         reported: &Reported,
         began_at: Timestamp,
-    ) -> (Option<AttemptResult>, Outcome, String, Exchange) {
+    ) -> (Option<AttemptResult>, Outcome, String, Exchange, Option<Bytes>) {
         match answer {
             Ok(receipt) => {
-                (Some(receipt.result), Outcome::Delivered, String::new(), receipt.exchange)
+                let Receipt { result, exchange, response, .. } = receipt;
+                (Some(result), Outcome::Delivered, String::new(), exchange, response)
             }
             Err(failure) => {
                 tracing::debug!(
@@ -103,9 +116,26 @@ impl Attempt {
                 );
                 let now = (self.clock)();
                 let outcome = self.after(&failure, began_at, now, reported.probe);
-                (failure.result, outcome, failure.detail, failure.exchange)
+                let Failure { result, detail, exchange, response, .. } = failure;
+                (result, outcome, detail, exchange, response)
             }
         }
+    }
+
+    /// What is said of an end; nothing of what goes on.
+    fn reply(
+        &self,
+        outcome: &Outcome,
+        response: Option<&Bytes>,
+        attempt: u32,
+    ) -> Option<queue::Reply> {
+        let rule = self.route.reply.as_ref()?;
+        let (outcome, reason) = match outcome {
+            Outcome::Delivered => (ReplyOn::Delivered, None),
+            Outcome::Dead { reason, .. } => (ReplyOn::Dead, Some(*reason)),
+            Outcome::Retry { .. } => return None,
+        };
+        rule.make(&self.delivery, End { outcome, reason, response, attempt }, (self.clock)())
     }
 
     fn after(&self, failure: &Failure, began: Timestamp, now: Timestamp, probe: bool) -> Outcome {
@@ -137,11 +167,28 @@ impl Attempt {
         }
     }
 
+    /// A reply was enqueued, or kept as dead for this reason.
+    fn replied(&self, replied: Option<(Arc<str>, Option<DeadReason>)>) {
+        let Some((route, dead)) = replied else { return };
+        self.metrics.accepted(&route, 1);
+        if let Some(reason) = dead {
+            tracing::warn!(%route, reason = reason.as_str(), "reply is dead");
+            self.metrics.ended(&route, Ending::Dead(reason));
+        }
+    }
+
     /// How many deliveries wait for this upstream, on all routes that call it.
     fn waiting(&self) -> u64 {
         let routes = self.queue.routes();
         let ours = routes.iter().filter(|status| self.route.peers.contains(&status.name));
         ours.map(|status| status.counts.pending).sum()
+    }
+}
+
+fn dead(reply: &queue::Reply) -> Option<DeadReason> {
+    match &reply.append.content {
+        Content::Dead(_, reason, _) => Some(*reason),
+        Content::Pending(_) | Content::Filtered(_) | Content::Invalid(_) => None,
     }
 }
 

@@ -7,6 +7,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -14,10 +15,12 @@ use tidegate_adapters::{
     Accepted, Arrival, DeadReason, Event, Intake, Refused, Rejection,
     expression::{Expression, ExpressionError, Input, Variables},
 };
+use tokio::time::Instant;
 
 use super::Activity;
 use crate::{
-    queue::{Append, AppendError, Content, Queue},
+    protect::rate_limit::{RateLimits, Taken},
+    queue::{Append, AppendError, Content, Queue, Space},
     telemetry::{Ending, Metrics},
 };
 
@@ -28,6 +31,7 @@ pub struct RouteIntake {
     when: Option<Expression>,
     order_by: Option<Expression>,
     dedupe: bool,
+    limit: Option<RateLimits>,
     variables: Variables,
     activity: Arc<Activity>,
     metrics: Metrics,
@@ -46,7 +50,15 @@ impl RouteIntake {
         metrics: Metrics,
     ) -> Self {
         let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
-        Self { route, queue, when, order_by, dedupe, variables, activity, metrics }
+        let limit = None;
+        Self { route, queue, when, order_by, dedupe, limit, variables, activity, metrics }
+    }
+
+    /// The same, with a limit of its own on requests.
+    #[must_use]
+    pub fn with_limit(mut self, limit: RateLimits) -> Self {
+        self.limit = Some(limit);
+        self
     }
 
     fn append(&self, arrival: Arrival) -> Append {
@@ -96,11 +108,15 @@ impl RouteIntake {
     }
 }
 
-impl Intake for RouteIntake {
-    fn accept(&self, batch: Vec<Arrival>) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
+impl RouteIntake {
+    fn take(
+        &self,
+        batch: Vec<Arrival>,
+        space: Space,
+    ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
         let appends: Vec<Append> = batch.into_iter().map(|arrival| self.append(arrival)).collect();
         let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
-        let committed = self.queue.append(&self.route, appends);
+        let committed = self.queue.append(&self.route, appends, space);
         let (route, metrics) = (Arc::clone(&self.route), self.metrics.clone());
         Box::pin(async move {
             match committed.await {
@@ -118,6 +134,32 @@ impl Intake for RouteIntake {
                 }
             }
         })
+    }
+}
+
+impl Intake for RouteIntake {
+    fn accept(&self, batch: Vec<Arrival>) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
+        self.take(batch, Space::Capped)
+    }
+
+    fn accept_inside(
+        &self,
+        batch: Vec<Arrival>,
+    ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
+        self.take(batch, Space::Exempt)
+    }
+
+    fn admit(&self) -> Result<(), Duration> {
+        let Some(limit) = &self.limit else { return Ok(()) };
+        let now = Instant::now();
+        match limit.take(&vec![None], now, now) {
+            Taken::Now => Ok(()),
+            Taken::Upstream(at) | Taken::Key(at) => Err(at.saturating_duration_since(now)),
+        }
+    }
+
+    fn rejected(&self, why: Rejection) {
+        self.metrics.rejected(&self.route, why, 1);
     }
 
     fn room(&self) -> BoxFuture<'static, ()> {

@@ -111,6 +111,19 @@ impl RateLimits {
         Self { limits, state: Mutex::new(state), start: now }
     }
 
+    /// One limit with its burst whole: for what comes in, where nobody was promised anything and
+    /// the first request after a start should not be turned away.
+    #[must_use]
+    pub fn rested(config: RateLimitConfig, now: Instant) -> Self {
+        let limits = Self::new(&[config], now);
+        for state in limits.state.lock().iter_mut() {
+            if let State::Plain(bucket) = state {
+                bucket.tat = now;
+            }
+        }
+        limits
+    }
+
     /// Whether there is any limit at all.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {

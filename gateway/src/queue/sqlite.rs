@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Append, AppendError, Appended, Feed, Filter, ListPage, Listed, Page, Queue, QueueError,
-    QueueStatus, RouteSettings, RouteStatus, Settlement,
+    QueueStatus, RouteSettings, RouteStatus, Settlement, Space,
 };
 use checkpoint::Pressure;
 use disk::{Ballast, Lock};
@@ -182,11 +182,12 @@ impl Queue for SqliteQueue {
         &self,
         route: &Arc<str>,
         batch: Vec<Append>,
+        space: Space,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         let (reply, answer) = oneshot::channel();
         // Sent here and now if there is room, so that calls keep their order however their
         // futures are polled.
-        let command = Command::Append(Arc::clone(route), batch, reply);
+        let command = Command::Append(Arc::clone(route), batch, space, reply);
         let unsent = match self.commands.try_send(command) {
             Ok(()) => None,
             Err(mpsc::error::TrySendError::Full(command)) => Some((self.commands.clone(), command)),

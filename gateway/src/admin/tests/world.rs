@@ -28,7 +28,7 @@ use crate::{
     protect::UpstreamStatus,
     queue::{
         Append, AppendError, Appended, Counts, Feed, Filter, ListPage, Listed, Page, Queue,
-        QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement, State,
+        QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement, Space, State,
     },
     telemetry::Metrics,
 };
@@ -399,6 +399,7 @@ impl Queue for FakeQueue {
         &self,
         _: &Arc<str>,
         _: Vec<Append>,
+        _: Space,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>> {
         unreachable!("the listener only looks")
     }

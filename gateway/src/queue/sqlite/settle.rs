@@ -9,7 +9,7 @@ use super::{
     reader,
     transaction::{ROW_BYTES, Transaction, delivery_bytes, lane_of},
 };
-use crate::queue::{AttemptRecord, Outcome, QueueError, Settlement, State};
+use crate::queue::{AttemptRecord, Outcome, QueueError, Reply, Settlement, Space, State};
 
 /// Attempts kept of each delivery.
 const ATTEMPTS_KEPT: u32 = 3;
@@ -20,7 +20,7 @@ impl Transaction<'_> {
         &mut self,
         settlement: &Settlement,
     ) -> rusqlite::Result<Result<(), QueueError>> {
-        let Settlement { delivery, outcome, attempt } = settlement;
+        let Settlement { delivery, outcome, attempt, reply } = settlement;
         let id = delivery.id.0;
         let Some(index) = self.ledger.find(&delivery.route).map(|row| row.no) else {
             return Ok(Err(QueueError::Missing(delivery.id)));
@@ -62,6 +62,12 @@ impl Transaction<'_> {
                     self.leave_lane(index, delivery)?;
                 }
             }
+        }
+        if let Some(Reply { route, append }) = reply
+            && self.append(route, std::slice::from_ref(append), Space::Exempt)?.is_err()
+        {
+            // Its route went with the configuration that the call was begun under.
+            tracing::warn!(route = %route, delivery = id, "nobody delivers replies: not kept");
         }
         Ok(Ok(()))
     }

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use super::*;
 use crate::queue::{AttemptRecord, Content, Fed, Outcome, State};
 
+mod replies;
+
 const MIB: u64 = 1 << 20;
 
 struct Bench {
@@ -63,7 +65,7 @@ impl Bench {
     }
 
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
-        self.queue.append(&"r".into(), appends).await
+        self.queue.append(&"r".into(), appends, Space::Capped).await
     }
 
     async fn pending(&self, ids: &[&str]) -> Vec<Appended> {
@@ -92,8 +94,12 @@ impl Bench {
             detail: String::new(),
             exchange: Exchange { request: "POST".into(), status: Some(200), response: "ok".into() },
         };
-        let settlement =
-            Settlement { delivery: Arc::clone(delivery), outcome, attempt: Some(attempt) };
+        let settlement = Settlement {
+            delivery: Arc::clone(delivery),
+            outcome,
+            attempt: Some(attempt),
+            reply: None,
+        };
         self.queue.settle(settlement).await.unwrap();
         assert!(!self.queue.claimed(delivery.id), "settling gives the claim back");
     }
@@ -312,7 +318,11 @@ async fn at_its_cap_a_batch_is_refused_whole_and_room_comes_back_by_settling() {
     assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
     assert_eq!(bench.counts().await.pending, 3, "nothing of the batch was taken");
     let other: Arc<str> = "other".into();
-    bench.queue.append(&other, vec![big("x")]).await.expect("the other route has its own share");
+    bench
+        .queue
+        .append(&other, vec![big("x")], Space::Capped)
+        .await
+        .expect("the other route has its own share");
     let room = bench.queue.room(&"r".into());
     let delivery = bench.fed().unwrap();
     bench.settle(&delivery, Outcome::Delivered).await;

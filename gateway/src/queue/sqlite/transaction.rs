@@ -9,7 +9,7 @@ use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
 use tokio::time::Instant;
 
 use super::{ledger::Ledger, seen::event_key};
-use crate::queue::{Append, AppendError, Appended, Content, RouteSettings, State};
+use crate::queue::{Append, AppendError, Appended, Content, RouteSettings, Space, State};
 
 /// What a row costs beyond its texts: keys, indexes, page overhead. Measured, rounded up.
 pub(super) const ROW_BYTES: u64 = 256;
@@ -45,20 +45,23 @@ pub(super) struct Effects {
 }
 
 impl Transaction<'_> {
-    /// Takes the batch whole, or says why not; a full queue is an answer, not a database error.
+    /// Takes the batch whole, or says why not; a full queue is an answer, not a database error. One
+    /// that is exempt is never full, and evicts nothing.
     pub(super) fn append(
         &mut self,
         route: &Arc<str>,
         batch: &[Append],
+        space: Space,
     ) -> rusqlite::Result<Result<Vec<Appended>, AppendError>> {
         let Some(row) = self.ledger.find(route) else { return Ok(Err(AppendError::Closed)) };
         let Some(settings) = row.settings.clone() else { return Ok(Err(AppendError::Closed)) };
         let Some(index) = self.ledger.by_no(row.no) else { return Ok(Err(AppendError::Closed)) };
         let size: u64 = batch.iter().map(append_bytes).sum();
-        if row.live_bytes + size > self.caps.route {
+        let capped = space == Space::Capped;
+        if capped && row.live_bytes + size > self.caps.route {
             return Ok(Err(AppendError::Full("the route's share is used up")));
         }
-        if self.ledger.bytes() + size > self.caps.size {
+        if capped && self.ledger.bytes() + size > self.caps.size {
             let missing = self.ledger.bytes() + size - self.caps.size;
             self.evict(missing)?;
             if self.ledger.bytes() + size > self.caps.size {

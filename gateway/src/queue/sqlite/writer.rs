@@ -33,7 +33,7 @@ use super::{
     ledger::Ledger,
     transaction::{Caps, Effects, Transaction, append_bytes},
 };
-use crate::queue::{Append, AppendError, Appended, QueueError, RouteSettings, Settlement};
+use crate::queue::{Append, AppendError, Appended, QueueError, RouteSettings, Settlement, Space};
 
 /// The most commands in one transaction, and the most bytes of appends.
 const COMMANDS_MAX: usize = 4096;
@@ -52,7 +52,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 /// What the writer is asked.
 pub(super) enum Command {
     Configure(Vec<RouteSettings>, oneshot::Sender<Result<(), QueueError>>),
-    Append(Arc<str>, Vec<Append>, oneshot::Sender<Result<Vec<Appended>, AppendError>>),
+    Append(Arc<str>, Vec<Append>, Space, oneshot::Sender<Result<Vec<Appended>, AppendError>>),
     Settle(Box<Settlement>, oneshot::Sender<Result<(), QueueError>>),
     Connected(Arc<str>, bool),
     /// Look after pruning and, when the disk was full, whether it still is.
@@ -91,7 +91,7 @@ impl Writer {
             let mut bytes = 0;
             while batch.len() < COMMANDS_MAX && bytes < BYTES_MAX {
                 let Ok(next) = self.commands.try_recv() else { break };
-                if let Command::Append(_, appends, _) = &next {
+                if let Command::Append(_, appends, ..) = &next {
                     bytes += appends.iter().map(append_bytes).sum::<u64>();
                 }
                 batch.push(next);
@@ -232,11 +232,14 @@ impl Writer {
         let mut appended = 0;
         for command in commands {
             answers.push(match command {
-                Command::Append(route, batch, _) => {
+                Command::Append(route, batch, space, _) => {
                     appended += batch.len();
-                    Answer::Appended(transaction.append(route, batch)?)
+                    Answer::Appended(transaction.append(route, batch, *space)?)
                 }
-                Command::Settle(settlement, _) => Answer::Settled(transaction.settle(settlement)?),
+                Command::Settle(settlement, _) => {
+                    appended += usize::from(settlement.reply.is_some());
+                    Answer::Settled(transaction.settle(settlement)?)
+                }
                 _ => Answer::Done,
             });
         }
@@ -273,7 +276,7 @@ impl Writer {
         // Whoever does not wait for an answer any more has lost nothing by it.
         for (command, answer) in commands.into_iter().zip(answers) {
             match (command, answer) {
-                (Command::Append(_, _, reply), Answer::Appended(appended)) => {
+                (Command::Append(.., reply), Answer::Appended(appended)) => {
                     let _ = reply.send(appended);
                 }
                 (Command::Settle(_, reply), Answer::Settled(settled)) => {
@@ -315,7 +318,7 @@ fn refuse_appends(commands: &mut Vec<Command>) {
         .partition::<Vec<_>, _>(|command| matches!(command, Command::Append(..)));
     *commands = rest;
     for command in appends {
-        if let Command::Append(_, _, reply) = command {
+        if let Command::Append(.., reply) = command {
             let _ = reply.send(Err(AppendError::Full("the disk is full")));
         }
     }
