@@ -234,3 +234,6 @@ fn named(key: &str, mut failed: ExpressionError) -> ExpressionError {
     failed.message = format!("{key}: {}", failed.message);
     failed
 }
+
+#[cfg(test)]
+mod tests;
