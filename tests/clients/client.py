@@ -1,0 +1,69 @@
+"""Providers' own libraries, for the tests: one question on stdin as JSON, one answer on stdout.
+
+    {"do": "sign", "library": …, "secret": …, "id": …, "timestamp": …, "body": …}  the headers
+    {"do": "verify", "library": …, "secret": …, "headers": {…}, "body": …}         "ok" or why not
+    {"do": "parse", "content_type": …, "headers": {…}, "body": …}                  the CloudEvent
+"""
+
+import base64
+import datetime
+import json
+import sys
+
+
+def sign(question):
+    library, secret, body = question["library"], question["secret"], question["body"]
+    timestamp = question["timestamp"]
+    if library == "stripe":
+        import stripe
+
+        signed = f"{timestamp}.{body}"
+        signature = stripe.WebhookSignature._compute_signature(signed, secret)
+        return {"Stripe-Signature": f"t={timestamp},v1={signature}"}
+    at = datetime.datetime.fromtimestamp(timestamp, tz=datetime.timezone.utc)
+    webhook, prefix = standard_webhook(library, secret)
+    return {
+        f"{prefix}-id": question["id"],
+        f"{prefix}-timestamp": str(timestamp),
+        f"{prefix}-signature": webhook.sign(question["id"], at, body),
+    }
+
+
+def verify(question):
+    webhook, _ = standard_webhook(question["library"], question["secret"])
+    headers = {name.lower(): value for name, value in question["headers"].items()}
+    try:
+        webhook.verify(question["body"], headers)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+def standard_webhook(library, secret):
+    if library == "svix":
+        import svix
+
+        return svix.webhooks.Webhook(secret), "svix"
+    import standardwebhooks
+
+    return standardwebhooks.webhooks.Webhook(secret), "webhook"
+
+
+def parse(question):
+    from cloudevents.core.bindings import rabbitmq
+
+    message = rabbitmq.RabbitMQMessage(
+        headers=question["headers"],
+        content_type=question["content_type"],
+        body=base64.b64decode(question["body"]),
+    )
+    event = rabbitmq.from_rabbitmq_event(message)
+    data = event.get_data()
+    if isinstance(data, bytes):
+        data = {"base64": base64.b64encode(data).decode()}
+    attributes = event.get_attributes()
+    return {"attributes": {name: str(value) for name, value in attributes.items()}, "data": data}
+
+
+question = json.load(sys.stdin)
+print(json.dumps({"sign": sign, "verify": verify, "parse": parse}[question["do"]](question)))
