@@ -15,6 +15,7 @@
 
 pub mod config;
 mod record;
+mod webhook;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,13 +27,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{AnswerConfig, ApiConfig, MockConfig};
 pub use record::{Recorded, Tally};
+pub use webhook::WebhookTally;
+
+use webhook::Webhooks;
 
 /// The largest request body it reads.
 const BODY_MAX: usize = 16 << 20;
@@ -45,6 +49,7 @@ const CONNECTIONS_MAX: usize = 4096;
 pub struct MockApi {
     listener: TcpListener,
     handle: Handle,
+    to_send: mpsc::Receiver<webhook::Webhook>,
 }
 
 /// A look into a mock API from the same process. Clones are one.
@@ -61,6 +66,7 @@ struct State {
     start: Instant,
     play: Mutex<Play>,
     record: Mutex<record::Record>,
+    webhooks: Arc<Webhooks>,
 }
 
 /// Where the script stands.
@@ -79,6 +85,7 @@ impl MockApi {
     /// When the address cannot be bound.
     pub async fn bind(name: &str, config: ApiConfig) -> std::io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
+        let (webhooks, to_send) = Webhooks::new(config.webhooks.clone());
         let state = State {
             name: name.to_owned(),
             address: listener.local_addr()?,
@@ -86,8 +93,9 @@ impl MockApi {
             start: Instant::now(),
             play: Mutex::default(),
             record: Mutex::default(),
+            webhooks: Arc::new(webhooks),
         };
-        Ok(Self { listener, handle: Handle { state: Arc::new(state) } })
+        Ok(Self { listener, handle: Handle { state: Arc::new(state) }, to_send })
     }
 
     /// A look into it.
@@ -99,6 +107,8 @@ impl MockApi {
     /// Serves until `shutdown`; connections under way are dropped then.
     pub async fn run(self, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
+        let webhooks = Arc::clone(&self.handle.state.webhooks);
+        connections.spawn(webhooks.run(self.to_send, shutdown.clone()));
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let slot =
@@ -168,6 +178,17 @@ impl Handle {
         self.state.record.lock().tally()
     }
 
+    /// Where webhooks go whose `to` is but a path.
+    pub fn set_webhook_base(&self, base: url::Url) {
+        self.state.webhooks.set_base(base);
+    }
+
+    /// What became of its webhooks.
+    #[must_use]
+    pub fn webhooks(&self) -> WebhookTally {
+        self.state.webhooks.tally()
+    }
+
     /// Resolves when it has got something it had not when last asked.
     pub async fn changed(&self) {
         let changed = self.state.record.lock().changed();
@@ -185,9 +206,12 @@ impl Handle {
         let came = Instant::now();
         let answer = self.decide(came);
         let at = came.duration_since(self.state.start);
-        self.state.record.lock().add(at, &head, body.to_bytes(), answer.status);
+        let recorded = self.state.record.lock().add(at, &head, body.to_bytes(), answer.status);
         if self.state.config.latency > Duration::ZERO {
             sleep(self.state.config.latency).await;
+        }
+        if (200..300).contains(&answer.status) {
+            self.state.webhooks.after(&recorded);
         }
         render(&answer)
     }
@@ -228,6 +252,7 @@ impl Handle {
                 let body = serde_json::json!({
                     "api": self.state.name,
                     "counts": self.tally(),
+                    "webhooks": self.webhooks(),
                     "requests": self.requests(),
                 });
                 json(&body)

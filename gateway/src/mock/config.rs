@@ -10,12 +10,19 @@
 //!     errors: { ratio: 0.05, answer: { status: 500 } }
 //!     outages: [{ after: 5s, for: 10s, answer: { status: 503 } }]
 //!     script: [{ status: 500 }, { status: 200 }]      # the first answers; then as above
+//!     webhooks:                                       # sent after each request answered 2xx
+//!       - to: http://127.0.0.1:8080/hooks/loyalty
+//!         after: 100ms
+//!         body: '{type: "points.awarded", reference: .body.reference}'
+//!         sign: { standard_webhooks: { secret: whsec_… } }    # or stripe: { secret: whsec_… }
 //! ```
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use serde::Deserialize;
 use tidegate_adapters::units;
+
+pub use super::webhook::{Signature, WebhookConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,6 +54,9 @@ pub struct ApiConfig {
     /// The first answers, one each.
     #[serde(default)]
     pub script: Vec<AnswerConfig>,
+    /// What it sends after each request that it answered 2xx.
+    #[serde(default)]
+    pub webhooks: Vec<WebhookConfig>,
 }
 
 /// One answer.
@@ -113,6 +123,7 @@ impl ApiConfig {
             errors: None,
             outages: Vec::new(),
             script: Vec::new(),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -179,6 +190,14 @@ impl ApiConfig {
                     .map_err(|_| format!("`{name}` is no header name"))?;
                 http::HeaderValue::try_from(value)
                     .map_err(|_| format!("header `{name}`: `{value}` cannot be sent"))?;
+            }
+        }
+        for webhook in &self.webhooks {
+            for (name, value) in &webhook.headers {
+                http::HeaderName::try_from(name)
+                    .map_err(|_| format!("webhooks: `{name}` is no header name"))?;
+                http::HeaderValue::try_from(value)
+                    .map_err(|_| format!("webhooks: header `{name}`: `{value}` cannot be sent"))?;
             }
         }
         match &self.errors {

@@ -64,13 +64,14 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Keeps a request, and answers what is kept of it.
     pub(super) fn add(
         &mut self,
         at: Duration,
         head: &http::request::Parts,
         body: Bytes,
         status: u16,
-    ) {
+    ) -> Recorded {
         let mut headers: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in &head.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -91,8 +92,9 @@ impl Record {
         if self.requests.len() >= KEPT {
             self.requests.pop_front();
         }
-        self.requests.push_back(recorded);
+        self.requests.push_back(recorded.clone());
         self.changed.notify_waiters();
+        recorded
     }
 
     pub(super) fn requests(&self) -> Vec<Recorded> {
