@@ -2,9 +2,12 @@
 
 #![allow(missing_docs, reason = "tests say what they test in their names")]
 
+mod apis_to_events;
 mod broker_faults;
+mod broker_faults_publishing;
 mod command_line;
 mod events_to_apis;
 mod protections;
 mod rabbitmq_consumer;
+mod third_party_clients;
 mod tidy;

@@ -1,12 +1,19 @@
-//! What other services do: publish events to RabbitMQ.
+//! What other services do: publish events to RabbitMQ, and take them from it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, future::try_join_all};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
+        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable, LongString},
 };
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::task::JoinHandle;
 
 /// A publisher with confirms, in batches.
 pub struct Publisher {
@@ -82,5 +89,132 @@ impl Publisher {
                 assert!(matches!(confirm, Confirmation::Ack(None)), "not taken: {confirm:?}");
             }
         }
+    }
+}
+
+/// A service that takes events: a durable quorum queue, bound, and what came out of it.
+pub struct Subscriber {
+    _connection: Connection,
+    taken: Arc<Mutex<Vec<Taken>>>,
+    task: JoinHandle<()>,
+}
+
+/// One message it took.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Its routing key.
+    pub key: String,
+    /// Its properties.
+    pub properties: BasicProperties,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Taken {
+    /// Its body as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+
+    /// Its `message_id`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.properties.message_id().as_ref().map_or("", |id| id.as_str())
+    }
+
+    /// A header that is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        let headers = self.properties.headers().as_ref()?;
+        match headers.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            other => Some(format!("{other:?}")),
+        }
+    }
+}
+
+/// Declares `exchange` and a quorum queue of that name, bound to it by `key`, and takes nothing.
+pub async fn bind(url: &str, queue: &str, exchange: &str, key: &str) {
+    let connection = Connection::connect(url, ConnectionProperties::default())
+        .await
+        .expect("the test's own RabbitMQ node is up");
+    let channel = connection.create_channel().await.expect("a channel");
+    declare(&channel, queue, exchange, key).await;
+    connection.close(200, "done".into()).await.expect("closed");
+}
+
+async fn declare(channel: &Channel, queue: &str, exchange: &str, key: &str) {
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let none = FieldTable::default;
+    channel
+        .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, none())
+        .await
+        .expect("the exchange");
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), AMQPValue::LongString(LongString::from("quorum")));
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(queue.into(), durable, quorum).await.expect("the queue");
+    let options = QueueBindOptions::default();
+    let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none());
+    bound.await.expect("the binding");
+}
+
+impl Subscriber {
+    /// Takes what `exchange` has for `key`, by a queue of this name.
+    pub async fn start(url: &str, queue: &str, exchange: &str, key: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default())
+            .await
+            .expect("the test's own RabbitMQ node is up");
+        let channel = connection.create_channel().await.expect("a channel");
+        declare(&channel, queue, exchange, key).await;
+        let consumer = channel.basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let mut consumer = consumer.await.expect("a consumer");
+        let taken = Arc::<Mutex<Vec<Taken>>>::default();
+        let taking = Arc::clone(&taken);
+        let task = tokio::spawn(async move {
+            while let Some(Ok(delivery)) = consumer.next().await {
+                let message = Taken {
+                    key: delivery.routing_key.to_string(),
+                    properties: delivery.properties.clone(),
+                    body: delivery.data.clone(),
+                };
+                taking.lock().push(message);
+                if delivery.acker.ack(BasicAckOptions::default()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { _connection: connection, taken, task }
+    }
+
+    /// What it took so far, in order.
+    #[must_use]
+    pub fn taken(&self) -> Vec<Taken> {
+        self.taken.lock().clone()
+    }
+
+    /// How many it took.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.taken.lock().len() as u64
+    }
+
+    /// How many different message ids it took.
+    #[must_use]
+    pub fn different(&self) -> u64 {
+        let taken = self.taken.lock();
+        taken.iter().map(Taken::id).collect::<std::collections::HashSet<_>>().len() as u64
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

@@ -34,6 +34,7 @@ pub struct Gateway {
 struct Process {
     child: Child,
     admin: watch::Receiver<Option<String>>,
+    webhooks: watch::Receiver<Option<String>>,
 }
 
 impl Gateway {
@@ -77,20 +78,24 @@ impl Gateway {
     /// Starts it and waits for nothing.
     pub fn spawn(&mut self) {
         let mut child = self.command("run").stderr(Stdio::piped()).spawn().expect("the binary");
-        let (tell, admin) = watch::channel(None);
+        let (tell_admin, admin) = watch::channel(None);
+        let (tell_webhooks, webhooks) = watch::channel(None);
         let mut lines = BufReader::new(child.stderr.take().expect("piped above")).lines();
         let log = Arc::clone(&self.log);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                if let Some(address) = admin_address(&line) {
-                    tell.send_replace(Some(format!("http://{address}")));
+                if let Some(address) = address(&line, "admin listening") {
+                    tell_admin.send_replace(Some(format!("http://{address}")));
+                }
+                if let Some(address) = address(&line, "webhooks listening") {
+                    tell_webhooks.send_replace(Some(format!("http://{address}")));
                 }
                 let mut log = log.lock();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        self.process = Some(Process { child, admin });
+        self.process = Some(Process { child, admin, webhooks });
     }
 
     /// Runs a verb of the command line beside it, to its end.
@@ -106,8 +111,16 @@ impl Gateway {
 
     /// `http://…` of its admin listener, once it has said so.
     pub async fn admin(&self) -> String {
-        let mut admin = self.process.as_ref().expect("running").admin.clone();
-        let said = timeout(START, admin.wait_for(Option::is_some)).await;
+        self.said(self.process.as_ref().expect("running").admin.clone()).await
+    }
+
+    /// `http://…` of its public listener, once it has said so.
+    pub async fn webhooks(&self) -> String {
+        self.said(self.process.as_ref().expect("running").webhooks.clone()).await
+    }
+
+    async fn said(&self, mut url: watch::Receiver<Option<String>>) -> String {
+        let said = timeout(START, url.wait_for(Option::is_some)).await;
         let log = || self.log.lock().clone();
         let said = said.unwrap_or_else(|_| panic!("it never said where it listens:\n{}", log()));
         let url = said.unwrap_or_else(|_| panic!("it ended:\n{}", log())).clone();
@@ -180,6 +193,7 @@ impl Gateway {
             .arg("-c")
             .arg(self.folder.path().join("gateway.yaml"))
             .env("TIDEGATE__ADMIN__LISTEN", "127.0.0.1:0")
+            .env("TIDEGATE__SERVER__LISTEN", "127.0.0.1:0")
             .env("TIDEGATE__QUEUE__SQLITE__PATH", self.folder.path().join("queue/tidegate.db"))
             .env("TIDEGATE__LOG__FORMAT", "json")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -250,11 +264,11 @@ fn build_binary() -> PathBuf {
     profile.join("tidegate")
 }
 
-/// The address in the log line that says where the admin listener is.
-fn admin_address(line: &str) -> Option<String> {
+/// The address in the log line that says where a listener is.
+fn address(line: &str, listener: &str) -> Option<String> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let fields = entry.get("fields").unwrap_or(&entry);
-    if fields.get("message")?.as_str()? != "admin listening" {
+    if fields.get("message")?.as_str()? != listener {
         return None;
     }
     Some(fields.get("address")?.as_str()?.to_owned())

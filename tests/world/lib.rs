@@ -6,6 +6,7 @@
 
 pub mod amqp;
 pub mod api;
+pub mod clients;
 pub mod gateway;
 pub mod rabbitmq;
 pub mod wait;

@@ -1,0 +1,65 @@
+//! Providers' own client libraries, asked as a provider or a consumer would use them.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
+
+use crate::amqp::Taken;
+
+/// What `library` signs `body` with, now: the headers.
+pub async fn sign(library: &str, secret: &str, id: &str, body: &str) -> Vec<(String, String)> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let question = json!({
+        "do": "sign", "library": library, "secret": secret, "id": id, "body": body,
+        "timestamp": now.as_secs(),
+    });
+    let Value::Object(headers) = ask(&question).await else { panic!("no headers") };
+    let text = |value: Value| value.as_str().expect("text").to_owned();
+    headers.into_iter().map(|(name, value)| (name, text(value))).collect()
+}
+
+/// What `library` says to a signed request: "ok", or why not.
+pub async fn verify(library: &str, secret: &str, headers: &Value, body: &str) -> String {
+    let question = json!({
+        "do": "verify", "library": library, "secret": secret, "headers": headers, "body": body,
+    });
+    ask(&question).await.as_str().expect("text").to_owned()
+}
+
+/// The CloudEvent that the CloudEvents SDK makes of a message: `{attributes, data}`.
+pub async fn parse(message: &Taken, headers: &Value) -> Value {
+    let content_type = message.properties.content_type().as_ref().map(ToString::to_string);
+    ask(&json!({
+        "do": "parse", "content_type": content_type, "headers": headers,
+        "body": STANDARD.encode(&message.body),
+    }))
+    .await
+}
+
+async fn ask(question: &Value) -> Value {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let python = here.join("../target/clients/bin/python");
+    assert!(python.is_file(), "the clients are not installed: run tests/install-clients.sh");
+    let mut child = Command::new(python)
+        .arg(here.join("clients/client.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("python");
+    let mut stdin = child.stdin.take().expect("piped above");
+    stdin.write_all(question.to_string().as_bytes()).await.expect("it reads");
+    drop(stdin);
+    let output = timeout(Duration::from_secs(60), child.wait_with_output());
+    let output = output.await.expect("in time").expect("its output");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{question}\n{said}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
