@@ -143,36 +143,20 @@ async fn a_queue_that_is_deleted_leaves_events_waiting_until_one_is_bound_again(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_without_room_leaves_events_waiting_until_there_is_room() {
-    let node = Node::start().await;
-    let declare = "Name = rabbit_misc:r(<<\"/\">>, queue, <<\"points\">>), \
-        Arguments = [{<<\"x-queue-type\">>, longstr, <<\"classic\">>}, \
-            {<<\"x-max-length\">>, long, 10}, \
-            {<<\"x-overflow\">>, longstr, <<\"reject-publish\">>}], \
-        rabbit_amqqueue:declare(Name, true, false, Arguments, none, <<\"test\">>), \
-        Exchange = rabbit_misc:r(<<\"/\">>, exchange, <<\"loyalty\">>), \
-        rabbit_exchange:declare(Exchange, topic, true, false, false, [], <<\"test\">>), \
-        rabbit_binding:add({binding, Exchange, <<\"#\">>, Name, []}, <<\"test\">>), true.";
-    node.eval(declare).await;
-    let gateway = Gateway::start(&one_webhook(&node.url(), "", "")).await;
-    let mut scene = Scene { node, gateway, sent: 0 };
+    let mut scene = Scene::set().await;
+    let small = "rabbit_policy:set(<<\"/\">>, <<\"small\">>, <<\"points\">>, \
+        [{<<\"max-length\">>, 110}, {<<\"overflow\">>, <<\"reject-publish\">>}], \
+        0, <<\"queues\">>, <<\"test\">>), true.";
+    scene.node.eval(small).await;
     scene.send().await;
     eventually("RabbitMQ has said no", IN_TIME, || async {
         scene.gateway.text("/metrics").await.contains("result=\"nack\"").then_some(())
     })
     .await;
     assert_eq!(scene.gateway.count("loyalty-webhooks", "dead").await, 0, "it waits");
-    let purge = "Name = rabbit_misc:r(<<\"/\">>, queue, <<\"points\">>), \
-        {ok, Queue} = rabbit_amqqueue:lookup(Name), rabbit_amqqueue:purge(Queue), true.";
-    // Ten at a time is all it has room for.
-    eventually("all have found room", Duration::from_secs(120), || async {
-        scene.node.eval(purge).await;
-        let gateway = &scene.gateway;
-        let waits = gateway.count("loyalty-webhooks", "pending").await
-            + gateway.count("loyalty-webhooks", "active").await;
-        (waits == 0).then_some(())
-    })
-    .await;
-    assert_eq!(scene.gateway.count("loyalty-webhooks", "delivered").await, 100);
+    scene.node.eval("rabbit_policy:delete(<<\"/\">>, <<\"small\">>, <<\"test\">>), true.").await;
+    scene.arrived(Duration::from_secs(15)).await;
+    scene.all_there().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
