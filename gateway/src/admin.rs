@@ -170,6 +170,10 @@ async fn route(
         }
         (["api", "v1", "routes"], true) => api::routes(inspect).await,
         (["api", "v1", "routes", name], true) => api::route(inspect, name).await,
+        // The one name that holds a slash: the route of a route's replies.
+        (["api", "v1", "routes", name, "reply"], true) => {
+            api::route(inspect, &format!("{name}/reply")).await
+        }
         (["api", "v1", "upstreams"], true) => api::upstreams(inspect),
         (["api", "v1", "upstreams", name], true) => api::upstream(inspect, name),
         (["api", "v1", "deliveries"], true) => deliveries::deliveries(inspect, query).await,
@@ -184,6 +188,7 @@ async fn route(
         (["api", "v1", "events"], _) => Err(not_allowed("POST")),
         (["healthz" | "readyz" | "metrics"], false)
         | (["api", "v1", "routes" | "upstreams" | "deliveries"], false)
+        | (["api", "v1", "routes", _, "reply"], false)
         | (["api", "v1", "routes" | "upstreams" | "deliveries", _], false) => {
             Err(not_allowed("GET, HEAD"))
         }

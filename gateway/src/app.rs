@@ -1,9 +1,9 @@
 //! Config → App → run(shutdown): the table of contents of the process.
 //!
 //! ```text
-//! App::new    queue ─► upstreams ─► routes (target, protections, intake) ─► broker ─► admin
-//! App::run    admin │ loops │ sources            … until shutdown, or until something fails
-//!             not ready ─► sources stop ─► loops drain ─► queue closes ─► admin stops
+//! App::new    queue ─► broker ─► upstreams ─► routes (target, protections, intake) ─► listeners
+//! App::run    admin │ publisher │ loops │ sources    … until shutdown, or until something fails
+//!             not ready ─► sources stop ─► loops drain ─► publisher ─► queue closes ─► admin stops
 //! ```
 
 mod build;
@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use tidegate_adapters::{
     Event, Timestamp,
     embedded::{self, Embedded},
+    http::Receiver,
     rabbitmq,
 };
 use tokio::{
@@ -42,6 +43,10 @@ use crate::{
 
 pub use inspect::{BrokerActivity, Inspect, PublishError, RouteActivity};
 
+/// How long webhooks are still taken once it is said that we are not ready: so long a load balancer
+/// may go on sending.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// How long sources get to stop before the loops are told to.
 const SOURCES_STOP: Duration = Duration::from_secs(5);
 
@@ -51,6 +56,7 @@ pub struct App {
     admin: Admin,
     loops: Vec<delivery::Loop>,
     sources: Sources,
+    publisher: Option<rabbitmq::Publisher>,
 }
 
 /// What the running parts and the admin listener share.
@@ -62,6 +68,7 @@ struct Shared {
     routes: BTreeMap<Arc<str>, RouteParts>,
     broker: BrokerHandle,
     admin_address: SocketAddr,
+    webhooks_address: Option<SocketAddr>,
     stopping: AtomicBool,
     clock: Clock,
 }
@@ -75,13 +82,17 @@ struct RouteParts {
 /// The broker in use.
 enum BrokerHandle {
     Embedded(Embedded),
-    Rabbitmq { config: rabbitmq::BrokerConfig, state: Arc<rabbitmq::ConnectionState> },
+    Rabbitmq {
+        consuming: Arc<rabbitmq::ConnectionState>,
+        publishing: Arc<rabbitmq::ConnectionState>,
+        publish: rabbitmq::PublishHandle,
+    },
 }
 
-/// What takes in events, not running yet.
-enum Sources {
-    Embedded,
-    Rabbitmq(rabbitmq::Consumers),
+/// What takes in events, not running yet. The embedded broker needs no running.
+struct Sources {
+    consumers: Option<rabbitmq::Consumers>,
+    receiver: Option<Receiver>,
 }
 
 /// Why a gateway does not start.
@@ -90,9 +101,11 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The admin listener cannot be bound.
-    #[error("admin.listen {address}: {source}")]
+    /// A listener cannot be bound.
+    #[error("{key} {address}: {source}")]
     Listen {
+        /// Its key in the configuration.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -130,13 +143,14 @@ impl App {
         let clock: Clock = Arc::new(wall_clock);
         let metrics = Metrics::new(&config);
         let queue = build::open_queue(&config, &metrics, &clock).await?;
+        let broker = build::Broker::new(&config, &metrics)?;
         let apis = build::build_apis(&config)?;
         let upstreams = build::build_upstreams(&config, &metrics);
         let mut loops = Vec::new();
         let mut routes = BTreeMap::new();
         let mut intakes = Vec::new();
         for (name, route) in &config.routes {
-            let built = build::build_route(&config, name, route, &apis, &upstreams)?;
+            let built = build::build_route(&config, name, route, &apis, &upstreams, &broker)?;
             let activity = Arc::new(Activity::default());
             let upstream = Arc::clone(&built.upstream);
             routes
@@ -153,11 +167,14 @@ impl App {
                 Arc::clone(&clock),
             ));
         }
-        let (broker, sources) = build::build_broker(&config, intakes)?;
+        let sources = build::build_sources(&config, intakes, &broker).await?;
+        let webhooks_address = sources.receiver.as_ref().map(Receiver::address);
+        let consuming = sources.consumers.as_ref().map(rabbitmq::Consumers::state);
+        let (broker, publisher) = broker.into_handle(consuming);
         let address = config.settings.admin.listen;
         let (admin, admin_address) = Admin::bind(address, &config.settings.admin)
             .await
-            .map_err(|source| StartError::Listen { address, source })?;
+            .map_err(|source| StartError::Listen { key: "admin.listen", address, source })?;
         let shared = Shared {
             config,
             queue,
@@ -166,10 +183,11 @@ impl App {
             routes,
             broker,
             admin_address,
+            webhooks_address,
             stopping: AtomicBool::new(false),
             clock,
         };
-        Ok(Self { shared: Arc::new(shared), admin, loops, sources })
+        Ok(Self { shared: Arc::new(shared), admin, loops, sources, publisher })
     }
 
     /// A look into it, also while it runs.
@@ -183,12 +201,12 @@ impl App {
     /// # Errors
     /// When the queue failed or a part ended that never should.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { shared, admin, loops, sources } = self;
+        let Self { shared, admin, loops, sources, publisher } = self;
         let drain = shared.config.settings.shutdown.drain;
         tracing::info!(address = %shared.admin_address, "admin listening");
         let stop = Stop::default();
         let mut parts: JoinSet<&'static str> = JoinSet::new();
-        let mut source_parts: JoinSet<()> = JoinSet::new();
+        let mut source_parts: JoinSet<&'static str> = JoinSet::new();
         let (inspect, admin_stop) = (Arc::clone(&shared) as Arc<dyn Inspect>, stop.admin.clone());
         let admin = tokio::spawn(admin.run(inspect, admin_stop));
         for route in loops {
@@ -198,18 +216,26 @@ impl App {
                 "a delivery loop"
             });
         }
-        if let Sources::Rabbitmq(consumers) = sources {
-            let token = stop.sources.clone();
-            source_parts.spawn(consumers.run(token));
+        let mut publishing = JoinSet::new();
+        if let Some(publisher) = publisher {
+            publishing.spawn(publisher.run(stop.publisher.clone()));
         }
+        let linger = if sources.receiver.is_some() { LINGER.min(drain) } else { Duration::ZERO };
+        sources.spawn(&mut source_parts, &stop.sources);
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             reason = shared.queue.failed() => Err(RunError::Queue(reason)),
             Some(part) = parts.join_next() => Err(RunError::Ended(part.unwrap_or("a part"))),
-            Some(_) = source_parts.join_next() => Err(RunError::Ended("the RabbitMQ session")),
+            Some(part) = source_parts.join_next() => {
+                Err(RunError::Ended(part.unwrap_or("a source")))
+            }
+            Some(_) = publishing.join_next() => Err(RunError::Ended("the publisher")),
         };
         shared.stopping.store(true, Ordering::Relaxed);
         tracing::info!(drain = ?drain, "stopping");
+        if ended.is_ok() {
+            tokio::time::sleep(linger).await;
+        }
         stop.sources.cancel();
         let sources = async { while source_parts.join_next().await.is_some() {} };
         if timeout(SOURCES_STOP, sources).await.is_err() {
@@ -217,6 +243,8 @@ impl App {
         }
         stop.loops.cancel();
         while parts.join_next().await.is_some() {}
+        stop.publisher.cancel();
+        while publishing.join_next().await.is_some() {}
         shared.queue.close().await;
         stop.admin.cancel();
         // It only answers questions; one that panicked took nothing with it.
@@ -231,6 +259,7 @@ impl App {
 struct Stop {
     sources: CancellationToken,
     loops: CancellationToken,
+    publisher: CancellationToken,
     admin: CancellationToken,
 }
 
@@ -270,12 +299,10 @@ impl Inspect for Shared {
             BrokerHandle::Embedded(_) => {
                 BrokerActivity { consume_connected: true, publish_connected: true, blocked: false }
             }
-            BrokerHandle::Rabbitmq { state, .. } => BrokerActivity {
-                consume_connected: state.connected(),
-                // Events are published over a connection of their own each time: as reachable as
-                // this one, and no more is known.
-                publish_connected: state.connected(),
-                blocked: state.blocked(),
+            BrokerHandle::Rabbitmq { consuming, publishing, .. } => BrokerActivity {
+                consume_connected: consuming.connected(),
+                publish_connected: publishing.connected(),
+                blocked: publishing.blocked(),
             },
         }
     }
@@ -290,6 +317,12 @@ impl Inspect for Shared {
 
     fn admin_url(&self) -> String {
         format!("http://{}", self.admin_address)
+    }
+
+    fn webhooks_url(&self) -> Option<String> {
+        let tls = self.config.settings.server.tls.is_some();
+        let scheme = if tls { "https" } else { "http" };
+        self.webhooks_address.map(|address| format!("{scheme}://{address}"))
     }
 
     fn publish(
@@ -314,23 +347,43 @@ impl Inspect for Shared {
                     }
                 })
             }
-            BrokerHandle::Rabbitmq { config, .. } => {
-                let config = config.clone();
-                Box::pin(async move { publish_once(&config, exchange, key, &event).await })
+            BrokerHandle::Rabbitmq { publish, .. } => {
+                let handle = publish.clone();
+                Box::pin(async move { self::publish(&handle, exchange, key, event).await })
             }
         }
     }
 }
 
-async fn publish_once(
-    config: &rabbitmq::BrokerConfig,
+async fn publish(
+    handle: &rabbitmq::PublishHandle,
     exchange: String,
     key: String,
-    event: &Event,
+    event: Event,
 ) -> Result<(), PublishError> {
-    match rabbitmq::publish_once(config, &exchange, &key, event).await {
+    match handle.publish(&exchange, &key, event).await {
         Ok(()) => Ok(()),
         Err(rabbitmq::PublishError::Unroutable) => Err(PublishError::Unroutable { exchange, key }),
         Err(error) => Err(PublishError::Unavailable(error.to_string())),
+    }
+}
+
+impl Sources {
+    fn spawn(self, parts: &mut JoinSet<&'static str>, stop: &CancellationToken) {
+        if let Some(consumers) = self.consumers {
+            let token = stop.clone();
+            parts.spawn(async move {
+                consumers.run(token).await;
+                "the RabbitMQ session"
+            });
+        }
+        if let Some(receiver) = self.receiver {
+            tracing::info!(address = %receiver.address(), "webhooks listening");
+            let token = stop.clone();
+            parts.spawn(async move {
+                receiver.run(token).await;
+                "the public listener"
+            });
+        }
     }
 }

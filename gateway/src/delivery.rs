@@ -41,6 +41,7 @@ use tidegate_adapters::{
     Call, Delivery, DeliveryId, Failure, Request, Timestamp,
     expression::{Input, Place, Template, Variables},
     http::caller::HttpTarget,
+    rabbitmq::PublishTarget,
 };
 use tokio::{
     task::JoinSet,
@@ -74,7 +75,7 @@ pub struct Route {
     /// Its name.
     pub name: Arc<str>,
     /// Renders calls.
-    pub target: HttpTarget,
+    pub target: Target,
     /// Makes them: the leaf inside its protections.
     pub service: protect::Target,
     /// Admits them.
@@ -87,6 +88,30 @@ pub struct Route {
     pub reply: Option<ReplyRule>,
     /// Every route that calls the same upstream, this one included.
     pub peers: Arc<[Arc<str>]>,
+}
+
+/// What renders a route's calls: one variant per kind of target.
+pub enum Target {
+    /// Requests to a third-party API.
+    Http(HttpTarget),
+    /// Messages for an exchange of the broker.
+    Rabbitmq(PublishTarget),
+}
+
+impl Target {
+    fn prepare(
+        &self,
+        delivery: &Arc<Delivery>,
+        attempt: u32,
+        input: &Input,
+    ) -> Result<Request, Failure> {
+        match self {
+            Self::Http(target) => target.prepare(delivery, attempt, input).map(Request::Http),
+            Self::Rabbitmq(target) => {
+                target.prepare(delivery, attempt, input).map(Request::Rabbitmq)
+            }
+        }
+    }
 }
 
 /// The loop of one route.
@@ -302,7 +327,7 @@ impl Loop {
             };
             keys.push(key.map(Into::into));
         }
-        Ok((Request::Http(request), keys))
+        Ok((request, keys))
     }
 
     /// Waits for admission; `None` when told to stop. What finishes meanwhile is released.

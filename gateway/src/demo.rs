@@ -1,10 +1,12 @@
 //! Plant-Based Pizza: the whole company in one process, to watch Tidegate at work.
 //!
-//! Orders are confirmed; each becomes a call to the kitchen's display, to the loyalty-points SaaS
-//! and to the e-mail API. The SaaS allows less than it says and goes down for a while; the queue
-//! holds its calls, the others never notice, and in the end every order has reached every API
-//! once. The configuration is the real one of `config/plant-based-pizza/`; only its addresses and
-//! its broker are the demo's own.
+//! Orders are confirmed; each becomes calls to the kitchen's display, the loyalty-points SaaS, the
+//! payment provider and the e-mail API. The third parties answer by webhooks, which become events,
+//! which become the next calls: what is paid for is brought, what was picked up leaves the display,
+//! points and the delivery are written home about. The SaaS allows less than it says and goes down
+//! for a while; the queue holds its calls, the others never notice, and in the end every order has
+//! gone all the way. The configuration is the real one of `config/plant-based-pizza/`; only its
+//! addresses and its broker are the demo's own.
 
 mod story;
 
@@ -19,10 +21,11 @@ use crate::{
 };
 
 /// The configuration files of the company, built in so that the binary alone can tell the story.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("gateway.yaml", include_str!("../../config/plant-based-pizza/gateway.yaml")),
     ("upstreams.yaml", include_str!("../../config/plant-based-pizza/upstreams.yaml")),
     ("routes.yaml", include_str!("../../config/plant-based-pizza/routes.yaml")),
+    ("webhooks.yaml", include_str!("../../config/plant-based-pizza/webhooks.yaml")),
 ];
 
 /// What the demo puts in the place of `broker.yaml`.
@@ -34,12 +37,40 @@ const THIRD_PARTIES: &str = include_str!("demo/third-parties.yaml");
 /// The company, started.
 struct Company {
     app: App,
-    kitchen: Handle,
-    loyalty: Handle,
-    email: Handle,
+    parties: Parties,
     apis: Vec<MockApi>,
     /// Holds configuration and queue; removed at the end.
     folder: Folder,
+}
+
+/// The third parties, to be looked at.
+#[derive(Clone)]
+struct Parties {
+    kitchen: Handle,
+    loyalty: Handle,
+    payments: Handle,
+    delivery: Handle,
+    email: Handle,
+}
+
+impl Parties {
+    fn of(apis: &[MockApi]) -> Result<Self, String> {
+        let api = |name: &str| {
+            let found = apis.iter().map(MockApi::handle).find(|api| api.name() == name);
+            found.ok_or_else(|| format!("third-parties.yaml has no `{name}`"))
+        };
+        Ok(Self {
+            kitchen: api("kitchen")?,
+            loyalty: api("loyalty")?,
+            payments: api("payments")?,
+            delivery: api("delivery")?,
+            email: api("email")?,
+        })
+    }
+
+    fn all(&self) -> [&Handle; 5] {
+        [&self.kitchen, &self.loyalty, &self.payments, &self.delivery, &self.email]
+    }
 }
 
 /// Tells the story; with `once` it ends after the last order has been verified, else the company
@@ -50,8 +81,7 @@ struct Company {
 pub async fn run(once: bool, shutdown: CancellationToken) -> Result<(), String> {
     let company = Company::start().await?;
     let inspect = company.app.inspect();
-    let (kitchen, loyalty, email) =
-        (company.kitchen.clone(), company.loyalty.clone(), company.email.clone());
+    let parties = company.parties;
     let apis_stop = CancellationToken::new();
     let mut tasks = tokio::task::JoinSet::new();
     for api in company.apis {
@@ -62,11 +92,11 @@ pub async fn run(once: bool, shutdown: CancellationToken) -> Result<(), String> 
     let app = tokio::spawn(company.app.run(app_stop.clone()));
     let admin = inspect.admin_url();
     let told = tokio::select! {
-        told = story::tell(&*inspect, [&kitchen, &loyalty, &email]) => told,
+        told = story::tell(&*inspect, &parties) => told,
         () = shutdown.cancelled() => Err("interrupted".to_owned()),
     };
     if told.is_ok() && !once {
-        invite(&admin, [&kitchen, &loyalty, &email])?;
+        invite(&admin, &parties)?;
         shutdown.cancelled().await;
     }
     app_stop.cancel();
@@ -86,28 +116,32 @@ impl Company {
         for (name, config) in third_parties.apis {
             apis.push(MockApi::bind(&name, config).await.map_err(|error| error.to_string())?);
         }
-        let api = |name: &str| {
-            let found = apis.iter().map(MockApi::handle).find(|api| api.name() == name);
-            found.ok_or_else(|| format!("third-parties.yaml has no `{name}`"))
-        };
-        let (kitchen, loyalty, email) = (api("kitchen")?, api("loyalty")?, api("email")?);
+        let parties = Parties::of(&apis)?;
         for (name, text) in FILES.into_iter().chain([("broker.yaml", BROKER)]) {
             std::fs::write(folder.path.join(name), text).map_err(|error| error.to_string())?;
         }
         let queue = folder.path.join("queue.db").display().to_string();
         let admin = free_admin_address().await;
         let environment = config::Environment::from_iter([
-            ("KITCHEN_URL", kitchen.url()),
-            ("LOYALTY_URL", loyalty.url()),
-            ("EMAIL_URL", email.url()),
+            ("KITCHEN_URL", parties.kitchen.url()),
+            ("LOYALTY_URL", parties.loyalty.url()),
+            ("PAYMENTS_URL", parties.payments.url()),
+            ("DELIVERY_URL", parties.delivery.url()),
+            ("EMAIL_URL", parties.email.url()),
             ("TIDEGATE__QUEUE__SQLITE__PATH", queue),
             ("TIDEGATE__ADMIN__LISTEN", admin),
+            ("TIDEGATE__SERVER__LISTEN", "127.0.0.1:0".to_owned()),
             ("TIDEGATE__LOG__LEVEL", "error".to_owned()),
         ]);
         let loaded = config::load(std::slice::from_ref(&folder.path), &environment)
             .map_err(|report| report.to_string())?;
         let app = App::new(loaded.config).await.map_err(|error| error.to_string())?;
-        Ok(Self { app, kitchen, loyalty, email, apis, folder })
+        let webhooks = app.inspect().webhooks_url().ok_or("nothing listens for webhooks")?;
+        let webhooks = url::Url::parse(&webhooks).map_err(|error| error.to_string())?;
+        for party in parties.all() {
+            party.set_webhook_base(webhooks.clone());
+        }
+        Ok(Self { app, parties, apis, folder })
     }
 }
 
@@ -120,13 +154,13 @@ async fn free_admin_address() -> String {
     }
 }
 
-fn invite(admin: &str, apis: [&Handle; 3]) -> Result<(), String> {
+fn invite(admin: &str, parties: &Parties) -> Result<(), String> {
     let mut lines = format!(
         "\n  The company stays open. Look around:\n\
          \n    {admin}/metrics\n    {admin}/api/v1/routes\n    {admin}/api/v1/upstreams\n    \
          {admin}/api/v1/deliveries?state=delivered&limit=5\n"
     );
-    for api in apis {
+    for api in parties.all() {
         lines.push_str(&format!(
             "    {}/_mock/requests  what the {} API got\n",
             api.url(),

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod demo;
+pub mod descriptors;
 pub mod mock;
 pub mod protect;
 pub mod queue;

@@ -89,7 +89,9 @@ pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
             "queue": queue_state,
             "admin": "up",
             // Down is no reason not to be ready: it is waited for, and nothing is lost meanwhile.
-            "broker": up(broker.consume_connected),
+            "broker": up(broker.consume_connected && broker.publish_connected),
+            // Bound before anything runs; null where no route takes webhooks.
+            "webhooks": inspect.webhooks_url().map(|_| "up"),
             "sources": serde_json::Map::from_iter(sources),
         },
     });

@@ -6,18 +6,18 @@ use tidegate_adapters::{
     Intake,
     embedded::Embedded,
     http::{
-        Api,
+        Api, Hook, Receiver, WebhookLimitConfig,
         caller::{Caller, HttpTarget},
     },
-    rabbitmq,
+    rabbitmq::{self, PublishTarget},
 };
 use tokio::time::Instant;
 
 use super::{BrokerHandle, Sources, StartError, wall_clock};
 use crate::{
-    config::{Broker, Config, OnDead, RouteConfig, Source, Target},
+    config::{self, Config, OnDead, RateLimitConfig, RouteConfig, Source, Target},
     delivery::{self, Activity, Clock, intake::RouteIntake, reply::ReplyRule},
-    protect::{self, Upstream},
+    protect::{self, Upstream, rate_limit::RateLimits},
     queue::{
         Queue, RouteSettings,
         sqlite::{Options, SqliteQueue},
@@ -83,31 +83,110 @@ pub(super) fn build_upstreams(
     config.upstreams.iter().map(build).collect()
 }
 
+/// The broker as built: where routes publish to, and what admits them.
+pub(super) struct Broker {
+    kind: BrokerKind,
+    /// The protections that all routes publishing to it share.
+    upstream: Arc<Upstream>,
+}
+
+enum BrokerKind {
+    Embedded(Embedded),
+    Rabbitmq(rabbitmq::Publisher),
+}
+
+impl Broker {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
+        let now = Instant::now();
+        let (kind, flowing) = match &config.settings.broker {
+            config::Broker::Embedded(_) => {
+                // There is no connection that could break.
+                (BrokerKind::Embedded(Embedded::default()), tokio::sync::watch::channel(true).1)
+            }
+            config::Broker::Rabbitmq(broker) => {
+                let publisher = rabbitmq::Publisher::new(broker.clone())
+                    .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?;
+                let flowing = publisher.flowing();
+                (BrokerKind::Rabbitmq(publisher), flowing)
+            }
+        };
+        let upstream = Arc::new(Upstream::broker(flowing, metrics.clone(), now));
+        Ok(Self { kind, upstream })
+    }
+
+    /// The leaf that publishes.
+    fn service(&self) -> protect::Target {
+        match &self.kind {
+            BrokerKind::Embedded(broker) => protect::Target::new(broker.service()),
+            BrokerKind::Rabbitmq(publisher) => protect::Target::new(publisher.service()),
+        }
+    }
+
+    /// What is kept of it while it runs, and the part that must run.
+    pub(super) fn into_handle(
+        self,
+        consuming: Option<Arc<rabbitmq::ConnectionState>>,
+    ) -> (BrokerHandle, Option<rabbitmq::Publisher>) {
+        match self.kind {
+            BrokerKind::Embedded(broker) => (BrokerHandle::Embedded(broker), None),
+            BrokerKind::Rabbitmq(publisher) => {
+                let handle = BrokerHandle::Rabbitmq {
+                    // Where nothing is consumed, one connection is all there is.
+                    consuming: consuming.unwrap_or_else(|| publisher.state()),
+                    publishing: publisher.state(),
+                    publish: publisher.handle(),
+                };
+                (handle, Some(publisher))
+            }
+        }
+    }
+}
+
 pub(super) fn build_route(
     config: &Config,
     name: &Arc<str>,
     route: &RouteConfig,
     apis: &BTreeMap<Arc<str>, Arc<Api>>,
     upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
+    broker: &Broker,
 ) -> Result<delivery::Route, StartError> {
     const KNOWN: &str = "the loader checked that every route's upstream exists";
-    let Target::Http(target) = &route.to else {
-        return Err(build_error(format!("routes.{name}.to.rabbitmq"), &"not built"));
+    let peers = config.routes.iter().filter(|(_, other)| other.upstream() == route.upstream());
+    let peers = peers.map(|(peer, _)| Arc::clone(peer)).collect();
+    let (name, retry) = (Arc::clone(name), route.retry.clone());
+    let target = match &route.to {
+        Target::Http(target) => target,
+        Target::Rabbitmq(target) => {
+            let target = PublishTarget::new(target, config.mask.clone())
+                .map_err(|problem| build_error(format!("routes.{name}.to.rabbitmq"), &problem))?;
+            return Ok(delivery::Route {
+                name,
+                target: delivery::Target::Rabbitmq(target),
+                service: broker.service(),
+                upstream: Arc::clone(&broker.upstream),
+                limit_keys: Vec::new(),
+                retry,
+                reply: None,
+                peers,
+            });
+        }
     };
     let settings = config.upstreams.get(&*target.upstream).expect(KNOWN);
     let api = apis.get(&*target.upstream).expect(KNOWN);
-    let same_upstream =
-        config.routes.iter().filter(|(_, other)| other.upstream() == Some(&*target.upstream));
+    let mut rendered = HttpTarget::new(target, Arc::clone(api), route.retry.retry_after_max)
+        .map_err(|problem| build_error(format!("routes.{name}.to.http"), &problem))?;
+    if route.reply.is_some() {
+        rendered = rendered.with_reply();
+    }
     Ok(delivery::Route {
-        name: Arc::clone(name),
-        target: HttpTarget::new(target, Arc::clone(api), route.retry.retry_after_max)
-            .map_err(|problem| build_error(format!("routes.{name}.to.http"), &problem))?,
+        reply: route.reply.as_ref().map(|reply| ReplyRule::new(&name, reply)),
+        name,
+        target: delivery::Target::Http(rendered),
         service: protect::stack(Caller::new(Arc::clone(api)), settings.timeout),
         upstream: Arc::clone(upstreams.get(&*target.upstream).expect(KNOWN)),
         limit_keys: settings.rate_limit.iter().map(|limit| limit.key.clone()).collect(),
-        retry: route.retry.clone(),
-        reply: route.reply.as_ref().map(|reply| ReplyRule::new(name, reply)),
-        peers: same_upstream.map(|(peer, _)| Arc::clone(peer)).collect(),
+        retry,
+        peers,
     })
 }
 
@@ -118,7 +197,7 @@ pub(super) fn build_intake(
     activity: &Arc<Activity>,
     metrics: &Metrics,
 ) -> Arc<dyn Intake> {
-    Arc::new(RouteIntake::new(
+    let intake = RouteIntake::new(
         Arc::clone(name),
         route.when.clone(),
         route.order_by.clone(),
@@ -126,41 +205,72 @@ pub(super) fn build_intake(
         Arc::clone(queue),
         Arc::clone(activity),
         metrics.clone(),
-    ))
-}
-
-pub(super) fn build_broker(
-    config: &Config,
-    intakes: Vec<(Arc<str>, Arc<dyn Intake>)>,
-) -> Result<(BrokerHandle, Sources), StartError> {
-    let of_route = |name: &Arc<str>| {
-        let route = &config.routes[name];
-        let Source::Rabbitmq(source) = &route.from else { return None };
-        Some((source.clone(), route.order_by.is_some()))
+    );
+    let limit = match &route.from {
+        Source::Webhook(webhook) => webhook.rate_limit.as_ref(),
+        Source::Rabbitmq(_) | Source::Reply(_) => None,
     };
-    match &config.settings.broker {
-        Broker::Embedded(_) => {
-            let broker = Embedded::default();
-            for (name, intake) in intakes {
-                if let Some((source, _)) = of_route(&name) {
-                    broker.bind(&name, source.bind, intake);
-                }
-            }
-            Ok((BrokerHandle::Embedded(broker), Sources::Embedded))
-        }
-        Broker::Rabbitmq(broker) => {
-            let mut consumers = rabbitmq::Consumers::new(broker.clone())
-                .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?;
-            for (name, intake) in intakes {
-                if let Some((source, ordered)) = of_route(&name) {
-                    consumers.add(name, source, ordered, intake);
-                }
-            }
-            let state = consumers.state();
-            let handle = BrokerHandle::Rabbitmq { config: broker.clone(), state };
-            Ok((handle, Sources::Rabbitmq(consumers)))
+    match limit {
+        None => Arc::new(intake),
+        Some(limit) => {
+            let WebhookLimitConfig { limit, period, burst } = *limit;
+            let limit = RateLimitConfig { limit, period, burst, key: None };
+            Arc::new(intake.with_limit(RateLimits::rested(limit, Instant::now())))
         }
     }
+}
+
+/// Every source of the configuration, with the intake of its route.
+pub(super) async fn build_sources(
+    config: &Config,
+    intakes: Vec<(Arc<str>, Arc<dyn Intake>)>,
+    broker: &Broker,
+) -> Result<Sources, StartError> {
+    let consumes = config.routes.values().any(|route| matches!(route.from, Source::Rabbitmq(_)));
+    let mut consumers = match &config.settings.broker {
+        config::Broker::Rabbitmq(broker) if consumes => Some(
+            rabbitmq::Consumers::new(broker.clone())
+                .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?,
+        ),
+        config::Broker::Rabbitmq(_) | config::Broker::Embedded(_) => None,
+    };
+    let mut receiver = None;
+    for (name, intake) in intakes {
+        let route = &config.routes[&name];
+        match (&route.from, &mut consumers, &broker.kind) {
+            (Source::Rabbitmq(source), Some(consumers), _) => {
+                consumers.add(name, source.clone(), route.order_by.is_some(), intake);
+            }
+            (Source::Rabbitmq(source), None, BrokerKind::Embedded(broker)) => {
+                broker.bind(&name, source.bind.clone(), intake);
+            }
+            (Source::Rabbitmq(_), None, BrokerKind::Rabbitmq(_)) => {
+                unreachable!("RabbitMQ has its consumers, made above")
+            }
+            (Source::Webhook(webhook), _, _) => {
+                let hook = Hook::new(Arc::clone(&name), webhook).map_err(|problem| {
+                    build_error(format!("routes.{name}.from.webhook"), &problem)
+                })?;
+                let receiver = match &mut receiver {
+                    Some(receiver) => receiver,
+                    none => none.insert(listen(config).await?),
+                };
+                receiver.add(hook, intake).map_err(|problem| {
+                    build_error(format!("routes.{name}.from.webhook.path"), &problem)
+                })?;
+            }
+            (Source::Reply(_), _, _) => {}
+        }
+    }
+    Ok(Sources { consumers, receiver })
+}
+
+/// The public listener; there is none where no route takes webhooks.
+async fn listen(config: &Config) -> Result<Receiver, StartError> {
+    let server = &config.settings.server;
+    Receiver::bind(server, wall_clock)
+        .await
+        .map_err(|problem| build_error("server".to_owned(), &problem))
 }
 
 fn build_error(key: String, problem: &dyn std::fmt::Display) -> StartError {

@@ -36,6 +36,9 @@ pub trait Inspect: Send + Sync + 'static {
     /// Where the admin listener is.
     fn admin_url(&self) -> String;
 
+    /// Where webhooks come in; `None` when no route takes any.
+    fn webhooks_url(&self) -> Option<String>;
+
     /// Publishes one event to the broker in use.
     fn publish(
         &self,

@@ -5,8 +5,8 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use super::EXIT_CONFIG;
 use crate::{
     app::App,
-    config::{self, Environment},
-    demo,
+    config::{self, Environment, RouteConfig, Source},
+    demo, descriptors,
     mock::{MockApi, MockConfig},
     shutdown, telemetry,
 };
@@ -30,6 +30,10 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
     };
     let mask = loaded.config.mask.clone();
     telemetry::init_log(&loaded.config.settings.log, mask.clone());
+    let webhooks = |route: &RouteConfig| matches!(route.from, Source::Webhook(_));
+    if loaded.config.routes.values().any(webhooks) {
+        descriptors::raise(loaded.config.settings.server.max_connections.get());
+    }
     for warning in &loaded.warnings {
         tracing::warn!(place = %warning.place, key = %warning.key, "{}", warning.message);
     }
@@ -56,7 +60,9 @@ pub(super) fn check(paths: &[PathBuf], json: bool) -> ExitCode {
                 text.push_str(&format!("warning: {warning}\n"));
             }
             let config = &loaded.config;
-            let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
+            let written = |route: &&RouteConfig| !matches!(route.from, Source::Reply(_));
+            let routes = config.routes.values().filter(written).count();
+            let upstreams = config.upstreams.len();
             text.push_str(&format!("valid: {routes} routes, {upstreams} upstreams\n"));
             (text, ExitCode::SUCCESS)
         }

@@ -2,11 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use serde_json::Value;
 use tidegate_adapters::{Data, Event};
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::print;
-use crate::{app::Inspect, mock::Handle, protect::BreakerState};
+use super::{Parties, print};
+use crate::{
+    app::Inspect,
+    mock::{Handle, Recorded},
+    protect::BreakerState,
+};
 
 /// So many orders, so far apart.
 const ORDERS: u64 = 160;
@@ -15,11 +20,11 @@ const APART: Duration = Duration::from_millis(60);
 /// The story ends by then, or it ended badly.
 const DEADLINE: Duration = Duration::from_secs(35);
 
-/// Tells it. `apis` are kitchen, loyalty, e-mail.
+/// Tells it.
 ///
 /// # Errors
 /// What did not happen as it should have.
-pub(super) async fn tell(company: &dyn Inspect, apis: [&Handle; 3]) -> Result<(), String> {
+pub(super) async fn tell(company: &dyn Inspect, parties: &Parties) -> Result<(), String> {
     let start = Instant::now();
     let mut narrator = Narrator { start, breaker: BreakerState::Closed, held: false, row: 0 };
     print(OPENING)?;
@@ -32,32 +37,39 @@ pub(super) async fn tell(company: &dyn Inspect, apis: [&Handle; 3]) -> Result<()
                 published += 1;
                 publish(company, published).await?;
             }
-            _ = seconds.tick() => narrator.look(company, published, apis)?,
+            _ = seconds.tick() => narrator.look(company, published, parties)?,
             () = sleep_until(start + DEADLINE) => {
                 return Err(format!("not all orders arrived within {DEADLINE:?}"));
             }
         }
-        if published == ORDERS && arrived(apis) && settled(company) {
+        if published == ORDERS && arrived(parties) && settled(company) {
             break;
         }
     }
-    narrator.look(company, published, apis)?;
+    narrator.look(company, published, parties)?;
     let took = start.elapsed().as_secs_f64();
-    verify(apis)?;
+    verify(parties)?;
     print(&format!(
-        "\n  {took:4.1}s  Every one of {ORDERS} orders reached all three APIs, each exactly once \
-         per idempotency key.\n"
+        "\n  {took:4.1}s  Every one of {ORDERS} orders was paid, cooked, rewarded and brought to its \
+         door;\n         every call was accepted exactly once per idempotency key, and every webhook \
+         became an event.\n"
     ))
 }
 
 const OPENING: &str = "
-  Plant-Based Pizza opens. Confirmed orders go to three APIs, each behind its own queue:
+  Plant-Based Pizza opens. Events go out as calls, what third parties answer by webhook comes in as
+  events, each way behind a durable queue:
 
     order.confirmed ─┬─► kitchen display
+                     ├─► e-mail
                      ├─► loyalty points (a SaaS: 20 calls a second at most)
-                     └─► e-mail
+                     │      └─ webhook ─► loyalty.points-awarded ─► e-mail
+                     └─► payments
+                            └─ webhook ─► payment_intent.succeeded ─► delivery company
+                                  ├─ callback ─► delivery.picked-up ─► off the kitchen display
+                                  └─ callback ─► delivery.delivered ─► e-mail
 
-          orders   kitchen   loyalty   e-mail   waiting\n";
+          orders   cooked     paid   points   booked   brought   e-mails   waiting\n";
 
 struct Narrator {
     start: Instant,
@@ -72,11 +84,19 @@ impl Narrator {
         &mut self,
         company: &dyn Inspect,
         published: u64,
-        apis: [&Handle; 3],
+        parties: &Parties,
     ) -> Result<(), String> {
         let at = self.start.elapsed().as_secs_f64();
-        let [kitchen, loyalty, email] = apis.map(|api| api.tally().accepted);
-        let waiting: u64 = company.queue().routes().iter().map(|route| route.counts.pending).sum();
+        let accepted = |api: &Handle| api.tally().accepted;
+        let [paid, points] = [&parties.payments, &parties.loyalty].map(accepted);
+        let [booked, emails] = [&parties.delivery, &parties.email].map(accepted);
+        let routes = company.queue().routes();
+        let waiting: u64 = routes.iter().map(|route| route.counts.pending).sum();
+        let of_route = |name: &str| {
+            let route = routes.iter().find(|route| &*route.name == name);
+            route.map_or(0, |route| route.counts.delivered)
+        };
+        let [cooked, brought] = ["kitchen-tickets", "delivered-emails"].map(of_route);
         let upstreams = company.upstreams();
         let saas = upstreams.iter().find(|upstream| &*upstream.name == "loyalty-saas");
         let breaker = saas.and_then(|saas| saas.breaker).map_or(self.breaker, |now| now.state);
@@ -100,8 +120,8 @@ impl Narrator {
         self.held = quiet;
         self.row += 1;
         print(&format!(
-            "{said}  {at:4.1}s  {published:6}   {kitchen:7}   {loyalty:7}   {email:6}   \
-             {waiting:7}\n"
+            "{said}  {at:4.1}s  {published:6}   {cooked:6}   {paid:6}   {points:6}   {booked:6}   \
+             {brought:7}   {emails:7}   {waiting:7}\n"
         ))
     }
 }
@@ -137,32 +157,68 @@ async fn publish(company: &dyn Inspect, number: u64) -> Result<(), String> {
     published.map_err(|error| format!("order {number}: {error}"))
 }
 
-fn arrived(apis: [&Handle; 3]) -> bool {
-    apis.iter().all(|api| api.tally().accepted >= ORDERS)
+/// How many calls each third party accepts when all orders have gone all the way: a ticket made and
+/// cleared, points, a payment, a delivery, and three e-mails.
+fn expected(parties: &Parties) -> [(&Handle, u64); 5] {
+    [
+        (&parties.kitchen, 2 * ORDERS),
+        (&parties.loyalty, ORDERS),
+        (&parties.payments, ORDERS),
+        (&parties.delivery, ORDERS),
+        (&parties.email, 3 * ORDERS),
+    ]
+}
+
+fn arrived(parties: &Parties) -> bool {
+    expected(parties).iter().all(|(api, calls)| {
+        let webhooks = api.webhooks();
+        api.tally().accepted >= *calls && webhooks.delivered == webhooks.made
+    })
 }
 
 fn settled(company: &dyn Inspect) -> bool {
     company.queue().routes().iter().all(|route| route.counts.pending == 0)
 }
 
-/// Every order reached every API, and none was accepted twice.
-fn verify(apis: [&Handle; 3]) -> Result<(), String> {
-    for api in apis {
-        let mut orders: HashMap<String, u32> = HashMap::new();
-        for request in api.requests() {
-            if (200..300).contains(&request.status) {
-                let key = request.idempotency_key().unwrap_or("none").to_owned();
-                *orders.entry(key).or_default() += 1;
-            }
+/// Every call was accepted once, every webhook became an event, and every order has its three
+/// e-mails.
+fn verify(parties: &Parties) -> Result<(), String> {
+    for (api, calls) in expected(parties) {
+        let mut keys: HashMap<String, u32> = HashMap::new();
+        for request in accepted(api) {
+            let key = request.idempotency_key().unwrap_or("none").to_owned();
+            *keys.entry(key).or_default() += 1;
         }
-        let twice = orders.values().filter(|times| **times > 1).count();
-        if orders.len() as u64 != ORDERS || twice > 0 {
+        let twice = keys.values().filter(|times| **times > 1).count();
+        if keys.len() as u64 != calls || twice > 0 {
             return Err(format!(
-                "the {} API accepted {} of {ORDERS} orders, {twice} of them more than once",
+                "the {} API accepted {} of {calls} calls, {twice} of them more than once",
                 api.name(),
-                orders.len()
+                keys.len()
+            ));
+        }
+        let webhooks = api.webhooks();
+        if webhooks.delivered != webhooks.made {
+            return Err(format!(
+                "of {} webhooks of the {} API {} were taken",
+                webhooks.made,
+                api.name(),
+                webhooks.delivered
             ));
         }
     }
+    let mut emails: HashMap<String, u32> = HashMap::new();
+    for request in accepted(&parties.email) {
+        let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
+        *emails.entry(body["order"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
+    }
+    let complete = emails.values().filter(|count| **count == 3).count() as u64;
+    if complete != ORDERS || emails.len() as u64 != ORDERS {
+        return Err(format!("{complete} of {ORDERS} orders have all of their e-mails"));
+    }
     Ok(())
+}
+
+fn accepted(api: &Handle) -> impl Iterator<Item = Recorded> {
+    api.requests().into_iter().filter(|request| (200..300).contains(&request.status))
 }
