@@ -71,14 +71,14 @@ telemetry: { otlp: 'http://127.0.0.1:4317' }
 upstreams: { a: { url: 'http://127.0.0.1:1' } }
 routes:
   hooks:
-    from: { webhook: { path: /hooks, verify: { none: {} } } }
-    to: { rabbitmq: { exchange: x, key: y } }
+    from: { command: { path: /hooks } }
+    to: { view: { name: x } }
 ";
     std::fs::write(&path, yaml).expect("writable");
     let output = run(&["check", "-c", &path.display().to_string()]).await;
     assert_eq!(output.status.code(), Some(78));
     let said = text(&output.stderr);
-    for part in ["telemetry", "routes.hooks.from.webhook", "routes.hooks.to.rabbitmq", "not yet"] {
+    for part in ["telemetry", "routes.hooks.from.command", "routes.hooks.to.view", "not yet"] {
         assert!(said.contains(part), "no `{part}` in:\n{said}");
     }
 }

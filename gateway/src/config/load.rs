@@ -1,7 +1,7 @@
 //! From paths to a [`Config`], or to everything that is wrong with them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,14 +11,14 @@ use serde_json::Value;
 use tidegate_adapters::secret::Mask;
 
 use super::{
-    Config, Loaded,
+    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target,
     check::{Check, build},
     environment::{self, Environment},
     interpolate::{interpolate, join},
     report::{Place, Problem, Report, in_order},
-    schema::{NAMED_SECTIONS, ROOT, is_settings_section},
+    schema::{NAMED_SECTIONS, ROOT, is_settings_section, publisher},
     tree::{self, Entry, FILE_MAX, Kind, Node, Source},
-    walk::Walk,
+    walk::{Walk, defaults},
 };
 
 /// Loads and validates what `paths` hold: files, or folders whose `*.yaml` and `*.yml` are merged.
@@ -221,16 +221,19 @@ fn layer(merged: &Node, env: &Environment, problems: &mut Vec<Problem>) -> Node 
 }
 
 /// What the schema cannot fill in: a route's queue is named after it, and its `retry` is the
-/// upstream's with the route's own keys over it.
+/// upstream's, or the broker's, with the route's own keys over it.
 fn complete_routes(root: &mut Value) {
     let upstreams = root.get("upstreams").cloned().unwrap_or_default();
+    let broker = defaults(&publisher::RETRY);
     let routes = root.get_mut("routes").and_then(Value::as_object_mut);
     for (name, route) in routes.into_iter().flatten() {
         if let Some(Value::Object(rabbitmq)) = route.pointer_mut("/from/rabbitmq") {
             rabbitmq.entry("queue").or_insert_with(|| format!("tidegate.{name}").into());
         }
         let upstream = route.pointer("/to/http/upstream").and_then(Value::as_str);
-        let base = upstream.and_then(|name| upstreams.get(name)?.get("retry")?.as_object());
+        let of_upstream = upstream.and_then(|name| upstreams.get(name)?.get("retry"));
+        let of_broker = route.pointer("/to/rabbitmq").map(|_| &broker);
+        let base = of_upstream.or(of_broker).and_then(Value::as_object);
         if let (Some(base), Some(own)) = (base, route.get_mut("retry")) {
             let mut whole = base.clone();
             whole.extend(own.as_object().cloned().unwrap_or_default());
@@ -244,12 +247,36 @@ fn complete_routes(root: &mut Value) {
 fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
     let upstreams = value.as_object_mut().and_then(|root| root.remove("upstreams"));
     let routes = value.as_object_mut().and_then(|root| root.remove("routes"));
+    let mut routes = typed("routes", routes.unwrap_or_default())?;
+    add_replies(&mut routes)?;
     Ok(Config {
         settings: typed("settings", value)?,
         upstreams: typed("upstreams", upstreams.unwrap_or_default())?,
-        routes: typed("routes", routes.unwrap_or_default())?,
+        routes,
         mask: mask.clone(),
     })
+}
+
+/// Every `reply` is delivered by a route of its own, which pauses, retries and dies like the
+/// others. It is called `<route>/reply`, and no name that is written can hold a `/`.
+fn add_replies(routes: &mut BTreeMap<Arc<str>, RouteConfig>) -> Result<(), Problem> {
+    let retry: RetryConfig = typed("routes", defaults(&publisher::RETRY))?;
+    let of_replies = routes.iter().filter_map(|(name, route)| {
+        let reply = RouteConfig {
+            description: None,
+            from: config::Source::Reply(Arc::clone(name)),
+            when: None,
+            order_by: None,
+            on_dead: OnDead::Continue,
+            to: Target::Rabbitmq(route.reply.as_ref()?.to.clone()),
+            retry: retry.clone(),
+            reply: None,
+        };
+        Some((Arc::from(format!("{name}/reply")), reply))
+    });
+    let of_replies: Vec<(Arc<str>, RouteConfig)> = of_replies.collect();
+    routes.extend(of_replies);
+    Ok(())
 }
 
 fn typed<T: DeserializeOwned>(section: &str, value: Value) -> Result<T, Problem> {

@@ -34,6 +34,9 @@ const CORE_ATTRIBUTES: [&str; 10] = [
 const RESERVED_ARGUMENTS: [&str; 3] =
     ["x-delivery-limit", "x-queue-type", "x-single-active-consumer"];
 
+/// AMQP carries names as short strings.
+const TOO_LONG: &str = "longer than 255 bytes, which is AMQP's limit";
+
 /// Whether `name` fits `rule`.
 ///
 /// # Errors
@@ -45,13 +48,12 @@ pub(crate) fn check(rule: NameRule, name: &str) -> Result<(), String> {
             digit; capitals are not used"
             .into()),
         NameRule::Header => header(name),
+        NameRule::MessageHeader => message_header(name),
         NameRule::Extension => extension(name),
         NameRule::Argument if RESERVED_ARGUMENTS.contains(&name) => {
             Err("Tidegate sets this argument itself; leave it out".into())
         }
-        NameRule::Argument if name.len() > 255 => {
-            Err("longer than 255 bytes, which is AMQP's limit".into())
-        }
+        NameRule::Argument if name.len() > 255 => Err(TOO_LONG.into()),
         NameRule::Argument | NameRule::Free if name.is_empty() => Err("a name is missing".into()),
         NameRule::Argument | NameRule::Free => Ok(()),
     }
@@ -68,6 +70,59 @@ pub(crate) fn header(name: &str) -> Result<(), String> {
     let lower = name.to_ascii_lowercase();
     if RESERVED_HEADERS.contains(&&*lower) {
         return Err(format!("`{name}` is set by HTTP itself; leave it out"));
+    }
+    Ok(())
+}
+
+/// Prefixes of the CloudEvents AMQP binding, and of HTTP's, are compared without case, as consumers
+/// do.
+fn message_header(name: &str) -> Result<(), String> {
+    let lower = name.to_ascii_lowercase();
+    if name.is_empty() {
+        return Err("a name is missing".into());
+    }
+    if name.len() > 255 {
+        return Err(TOO_LONG.into());
+    }
+    if ["cloudevents:", "cloudevents_", "ce-"].iter().any(|prefix| lower.starts_with(prefix)) {
+        return Err("headers of this name carry a CloudEvent's attributes, which the envelope \
+            writes; leave it out"
+            .into());
+    }
+    if matches!(&*lower, "traceparent" | "tracestate") {
+        return Err("Tidegate sets this header itself; leave it out".into());
+    }
+    // RabbitMQ closes the channel over a `CC` that is no list.
+    if matches!(name, "CC" | "BCC") {
+        return Err("RabbitMQ wants a list of routing keys in this header, and headers are text \
+            here; bind what should get the event too"
+            .into());
+    }
+    Ok(())
+}
+
+/// Whether an exchange of this name may be published to.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn exchange(name: &str) -> Result<(), String> {
+    /// There from the start; whether one is a topic exchange is RabbitMQ's to know.
+    const PREDECLARED: [&str; 6] =
+        ["amq.direct", "amq.fanout", "amq.headers", "amq.match", "amq.topic", "amq.rabbitmq.trace"];
+    if name.is_empty() {
+        return Err(
+            "RabbitMQ's default exchange, which has no name, is not published to: name an \
+            exchange, and bind the RabbitMQ queue to it"
+                .into(),
+        );
+    }
+    if name.len() > 255 {
+        return Err(TOO_LONG.into());
+    }
+    if name.starts_with("amq.") && !PREDECLARED.contains(&name) {
+        return Err("names that begin with `amq.` are RabbitMQ's own, and it has none of this \
+            name; choose another, or `amq.topic`"
+            .into());
     }
     Ok(())
 }

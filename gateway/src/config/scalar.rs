@@ -27,7 +27,13 @@ use super::{
 pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Result<Value, Wrong> {
     let text = scalar.text.as_str();
     let is_secret = matches!(kind, Kind::Secret | Kind::HeaderSecret | Kind::WebhookSecret);
-    if (text.is_empty() && !matches!(kind, Kind::AnyText)) || (null && is_secret) {
+    let may_be_empty = match kind {
+        Kind::AnyText => true,
+        // It has words of its own for it.
+        Kind::Exchange => !null,
+        _ => false,
+    };
+    if (text.is_empty() && !may_be_empty) || (null && is_secret) {
         return Err(empty(is_secret, null).into());
     }
     // Never quoted: secrets, URLs (they may hold credentials) and what `${file:}` brought.
@@ -38,6 +44,7 @@ pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Resu
             Err(format!("longer than {most} bytes, which is AMQP's limit").into())
         }
         Kind::ShortText(_) => Ok(text.into()),
+        Kind::Exchange => names::exchange(text).map(|()| text.into()).map_err(Wrong::from),
         Kind::Secret => Ok(secret(text, mask)),
         Kind::HeaderSecret => header_secret(text, mask),
         Kind::WebhookSecret => {
@@ -90,6 +97,7 @@ pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Resu
         Kind::Expression | Kind::Body => expression(scalar),
         Kind::Template(place) => text::template(scalar, Some(place)),
         Kind::RequestPath => text::request_path(scalar),
+        Kind::WebhookPath => text::webhook_path(text).map(|()| text.into()),
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a configuration may hold: every key, its shape, and its default, in one place.
 //!
-//! Three tables: [`settings`], [`upstream`] and [`route`]. The walk reads files against them,
-//! fills in their defaults, and takes the names it suggests from them.
+//! Tables: [`settings`], [`upstream`], [`route`], and of a route [`webhook`] and [`publisher`]. The
+//! walk reads files against them, fills in their defaults, and takes the names it suggests from
+//! them.
 
+pub(crate) mod publisher;
 pub(crate) mod route;
 pub(crate) mod settings;
 pub(crate) mod upstream;
+pub(crate) mod webhook;
 
 use tidegate_adapters::expression::Place as TemplatePlace;
 
@@ -52,6 +55,15 @@ pub(crate) enum Presence {
     Default(&'static str),
     /// It may not be there at all: promised, and not built yet. What to do instead.
     Later(&'static str),
+    /// It may not be there, and never will: why, and what to do instead.
+    Never(&'static str),
+}
+
+impl Key {
+    /// Whether it may be written at all.
+    pub(crate) fn is_offered(&self) -> bool {
+        !matches!(self.presence, Presence::Later(_) | Presence::Never(_))
+    }
 }
 
 /// What the free keys of a map must look like.
@@ -61,6 +73,8 @@ pub(crate) enum NameRule {
     Name,
     /// An HTTP header that is not ours to set (RFC 9110 §5.1).
     Header,
+    /// A header of an AMQP message that is not the envelope's to set.
+    MessageHeader,
     /// A CloudEvents extension attribute: `[a-z0-9]{1,20}`, none of the core ones.
     Extension,
     /// A RabbitMQ queue argument that is not ours to set.
@@ -78,6 +92,8 @@ pub(crate) enum Kind {
     AnyText,
     /// Text of this many bytes at most.
     ShortText(usize),
+    /// The name of an exchange to publish to.
+    Exchange,
     /// Text that never shows, not empty.
     Secret,
     /// A secret that a header can carry.
@@ -132,6 +148,8 @@ pub(crate) enum Kind {
     Template(TemplatePlace),
     /// A template that begins with `/`.
     RequestPath,
+    /// The exact path of a webhook.
+    WebhookPath,
 }
 
 /// What a URL is for, which decides what it may hold.
@@ -168,6 +186,10 @@ const fn optional(name: &'static str, shape: Shape) -> Key {
 
 const fn default(name: &'static str, value: &'static str, shape: Shape) -> Key {
     Key { name, presence: Presence::Default(value), shape }
+}
+
+const fn never(name: &'static str, why: &'static str) -> Key {
+    Key { name, presence: Presence::Never(why), shape: Shape::Any }
 }
 
 const fn later(name: &'static str, instead: &'static str) -> Key {
@@ -225,7 +247,7 @@ pub(crate) fn setting_paths() -> Vec<String> {
 
 fn collect(key: &Key, path: String, paths: &mut Vec<String>) {
     match key.shape {
-        _ if matches!(key.presence, Presence::Later(_)) => {}
+        _ if !key.is_offered() => {}
         Shape::Map(keys) | Shape::OneOf(keys, _) => {
             for key in keys {
                 collect(key, format!("{path}.{}", key.name), paths);

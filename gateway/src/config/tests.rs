@@ -66,3 +66,11 @@ fn with(upstream: &str, route: &str) -> String {
          to: {{ http: {{ upstream: api }} }}\n{route}"
     )
 }
+
+/// A webhook route `h` with these keys of source and target, each in one line, and more of it.
+fn hook(webhook: &str, rabbitmq: &str, route: &str) -> String {
+    format!(
+        "routes:\n  h:\n    from: {{ webhook: {{ {webhook} }} }}\n    \
+         to: {{ rabbitmq: {{ {rabbitmq} }} }}\n{route}"
+    )
+}

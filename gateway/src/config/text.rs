@@ -97,6 +97,51 @@ pub(crate) fn request_path(scalar: &Scalar) -> Result<Value, Wrong> {
     template(scalar, Some(Place::Path))
 }
 
+/// The exact path of a webhook, in the characters that a request line can hold (RFC 3986 §3.3).
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(crate) fn webhook_path(path: &str) -> Result<(), Wrong> {
+    let at = |offset, message: &str| Err(Wrong { message: message.into(), offset: Some(offset) });
+    if !path.starts_with('/') {
+        return at(0, "a path begins with `/`");
+    }
+    for (offset, c) in path.char_indices() {
+        match c {
+            '?' => return at(offset, "a path has no query; a webhook is found by its path alone"),
+            '#' => return at(offset, "a path has no fragment (`#…`)"),
+            '{' | '}' => {
+                return at(offset, "the path of a webhook is exact: it has no placeholders");
+            }
+            '%' if !is_escape(&path[offset..]) => {
+                return at(
+                    offset,
+                    "a `%` begins two hexadecimal digits; write a literal one `%25`",
+                );
+            }
+            _ if c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:@/".contains(c) => {}
+            _ => return at(offset, &format!("`{c}` cannot stand in a path; percent-encode it")),
+        }
+    }
+    let mut offset = 1;
+    for segment in path[1..].split('/') {
+        let end = offset + segment.len();
+        let dots = segment.replace("%2e", ".").replace("%2E", ".");
+        if matches!(&*dots, "." | "..") {
+            return at(offset, &format!("has the segment `{segment}`, which clients resolve"));
+        }
+        if segment.is_empty() && end < path.len() {
+            return at(offset, "has an empty segment (`//`)");
+        }
+        offset = end + 1;
+    }
+    Ok(())
+}
+
+fn is_escape(text: &str) -> bool {
+    text.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// Follows a template's braces as far as telling inside from outside needs it.
 #[derive(Default)]
 struct Braces {

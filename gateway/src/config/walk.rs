@@ -31,6 +31,13 @@ pub(crate) fn place_of(places: &Places, path: &str) -> Place {
     }
 }
 
+/// What `shape` is when nothing is written.
+pub(crate) fn defaults(shape: &Shape) -> Value {
+    let nothing = Node::map(Place::Default, Vec::new());
+    let read = Walk::new(&Mask::default()).read(shape, &nothing, "", &Place::Default);
+    read.unwrap_or_default()
+}
+
 /// One pass over one tree.
 pub(crate) struct Walk<'w> {
     /// Learns every secret that is met.
@@ -119,7 +126,7 @@ impl<'w> Walk<'w> {
                         read.insert(key.name.to_owned(), value);
                     }
                 }
-                Presence::Optional | Presence::Later(_) => {}
+                Presence::Optional | Presence::Later(_) | Presence::Never(_) => {}
             }
         }
         Some(Value::Object(read))
@@ -138,8 +145,14 @@ impl<'w> Walk<'w> {
             self.problems.push(Problem::new(&entry.place, below, message));
             return None;
         };
-        if let Presence::Later(instead) = key.presence {
-            let message = format!("not yet: `{}` is not in this version; {instead}", key.name);
+        let refused = match key.presence {
+            Presence::Later(instead) => {
+                Some(format!("not yet: `{}` is not in this version; {instead}", key.name))
+            }
+            Presence::Never(why) => Some(why.to_owned()),
+            _ => None,
+        };
+        if let Some(message) = refused {
             self.problems.push(Problem::new(&entry.place, below, message));
             return None;
         }
@@ -164,14 +177,10 @@ impl<'w> Walk<'w> {
         place: &Place,
     ) -> Option<Value> {
         let entries = self.entries(node, path)?;
-        let built: Vec<&str> = keys
-            .iter()
-            .filter(|key| !matches!(key.presence, Presence::Later(_)))
-            .map(|key| key.name)
-            .collect();
+        let offered = offered(keys);
         if let [first, second, ..] = entries {
             let message =
-                format!("takes one of {}, and `{}` is there already", one_of(&built), first.key);
+                format!("takes one of {}, and `{}` is there already", one_of(&offered), first.key);
             self.problems.push(Problem::new(&second.place, join(path, &second.key), message));
         }
         let mut read = Map::new();
@@ -186,7 +195,7 @@ impl<'w> Walk<'w> {
                 read.insert(key.name.to_owned(), value);
             }
             ([], None) => {
-                let message = format!("needs {}", one_of(&built));
+                let message = format!("needs {}", one_of(&offered));
                 self.problems.push(Problem::new(place, path, message));
             }
             _ => {}
@@ -272,12 +281,12 @@ fn unknown(keys: &[Key], entry: &Entry) -> String {
     if !near.is_empty() || keys.is_empty() {
         return format!("there is no such key{near}");
     }
-    let built: Vec<&str> = keys
-        .iter()
-        .filter(|key| !matches!(key.presence, Presence::Later(_)))
-        .map(|key| key.name)
-        .collect();
-    format!("there is no such key; there are {}", built.join(", "))
+    format!("there is no such key; there are {}", offered(keys).join(", "))
+}
+
+/// The names of the keys that may be written.
+fn offered(keys: &[Key]) -> Vec<&'static str> {
+    keys.iter().filter(|key| key.is_offered()).map(|key| key.name).collect()
 }
 
 /// Typed as YAML's core schema types it.

@@ -3,11 +3,15 @@
 use tidegate_adapters::expression::Place;
 
 use super::{
-    EMPTY, Key, Kind, MIB, NameRule, Presence, Shape, default, later, optional, required,
+    EMPTY, Key, Kind, MIB, NameRule, Presence, Shape, default, later, optional,
+    publisher::{PUBLISHER, REPLY},
+    required,
     upstream::RETRY,
+    webhook::WEBHOOK,
 };
 
-/// One route. Its `retry` holds only the keys it overrides.
+/// One route. Its `retry` holds only the keys it overrides: the rest is the upstream's, or that of
+/// [`super::publisher::RETRY`].
 pub(super) static ROUTE: Shape = Shape::Map(&[
     optional("description", Shape::Scalar(Kind::AnyText)),
     required("from", Shape::OneOf(SOURCES, None)),
@@ -16,20 +20,20 @@ pub(super) static ROUTE: Shape = Shape::Map(&[
     default("on_dead", "continue", Shape::Scalar(Kind::Word(&["continue", "hold"]))),
     required("to", Shape::OneOf(TARGETS, None)),
     default("retry", EMPTY, Shape::Map(&OVERRIDES)),
-    later("reply", "leave it out"),
+    optional("reply", Shape::Map(REPLY)),
 ]);
 
 const SOURCES: &[Key] = &[
     optional("rabbitmq", Shape::Map(CONSUMER)),
-    later("webhook", "take in from `rabbitmq`"),
-    later("command", "take in from `rabbitmq`"),
-    later("outbox", "take in from `rabbitmq`"),
+    optional("webhook", Shape::Map(WEBHOOK)),
+    later("command", "take in from `rabbitmq` or `webhook`"),
+    later("outbox", "take in from `rabbitmq` or `webhook`"),
 ];
 
 const TARGETS: &[Key] = &[
     optional("http", Shape::Map(HTTP)),
-    later("rabbitmq", "let out to `http`"),
-    later("view", "let out to `http`"),
+    optional("rabbitmq", Shape::Map(PUBLISHER)),
+    later("view", "let out to `http` or `rabbitmq`"),
 ];
 
 /// The keys of an upstream's `retry`, without their defaults.
@@ -66,19 +70,19 @@ static BIND: Shape = Shape::Map(&[
 ]);
 
 /// Absent ones have the default of the envelope that arrives.
-const EVENT: &[Key] = &[
+pub(super) const EVENT: &[Key] = &[
     optional("id", Shape::Scalar(Kind::Template(Place::Field))),
     optional("source", Shape::Scalar(Kind::Template(Place::Field))),
     optional("type", Shape::Scalar(Kind::Template(Place::Field))),
     optional("subject", Shape::Scalar(Kind::Template(Place::OptionalField))),
     optional("time", Shape::Scalar(Kind::Template(Place::OptionalField))),
-    default(
-        "extensions",
-        EMPTY,
-        Shape::Named(NameRule::Extension, &Shape::Scalar(Kind::Template(Place::OptionalField))),
-    ),
+    default("extensions", EMPTY, EXTENSIONS),
     optional("data", Shape::Scalar(Kind::Expression)),
 ];
+
+/// `event.extensions`.
+pub(super) const EXTENSIONS: Shape =
+    Shape::Named(NameRule::Extension, &Shape::Scalar(Kind::Template(Place::OptionalField)));
 
 const HTTP: &[Key] = &[
     required("upstream", Shape::Scalar(Kind::Text)),

@@ -39,7 +39,7 @@ const AUTH: &[Key] = &[
     optional("hmac", Shape::Map(HMAC)),
 ];
 
-const BASIC: &[Key] = &[
+pub(super) const BASIC: &[Key] = &[
     required("username", Shape::Scalar(Kind::Text)),
     required("password", Shape::Scalar(Kind::Secret)),
 ];
@@ -73,7 +73,8 @@ static RATE_LIMIT: Shape = Shape::Map(&[
     optional("key", Shape::Scalar(Kind::Template(Place::OptionalField))),
 ]);
 
-const COUNT: Kind = Kind::Whole(1, u32::MAX as u64);
+/// How many of something, at least one.
+pub(super) const COUNT: Kind = Kind::Whole(1, u32::MAX as u64);
 
 /// `retry:` of an upstream.
 pub(super) const RETRY: &[Key] = &[

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use tidegate_adapters::{
-    http::{BodyConfig, ClientAuth, Encode, HmacAlgorithm, HmacEncoding, RetryOn, StatusPattern},
-    rabbitmq::{BindConfig, ConsumerConfig},
+    http::{
+        BodyConfig, ClientAuth, Encode, HmacAlgorithm, HmacEncoding, RetryOn, StatusPattern,
+        webhook::VerifyConfig,
+    },
+    rabbitmq::{BindConfig, ConsumerConfig, Envelope, OnUnroutable},
 };
 
 use super::*;
@@ -21,6 +24,11 @@ fn source(config: &Config, route: &str) -> ConsumerConfig {
 
 fn target(config: &Config, route: &str) -> HttpTargetConfig {
     let Target::Http(target) = &config.routes[route].to else { panic!("an API") };
+    target.clone()
+}
+
+fn publisher(config: &Config, route: &str) -> PublisherConfig {
+    let Target::Rabbitmq(target) = &config.routes[route].to else { panic!("an exchange") };
     target.clone()
 }
 
@@ -381,4 +389,151 @@ fn odd_but_harmless_things_are_warned_of() {
                 body; write `body: none` if it should not",
         ]
     );
+}
+
+/// The contract's examples of the way in, and of what comes of a way out.
+const WEBHOOKS: &str = r#"
+server: { public_url: https://hooks.example.com }
+upstreams:
+  loyalty: { url: https://api.loyalty.example/v2 }
+routes:
+  award-points:
+    description: Loyalty points for confirmed orders
+    from:
+      rabbitmq:
+        bind: [{ exchange: orders, key: 'order.confirmed.#' }]
+    to:
+      http:
+        upstream: loyalty
+        path: '/members/{.data.customerId}/points'
+    reply:
+      on: [delivered, dead]
+      when: .response.status == 202
+      exchange: loyalty
+      key: '{.type}'
+      on_unroutable: drop
+      event: { type: 'loyalty.points-{.outcome}.v1', data: '{order: .event.data.orderId, job: .response.headers.location}' }
+  loyalty-webhooks:
+    from:
+      webhook:
+        path: /hooks/loyalty
+        verify:
+          standard_webhooks: { secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw], tolerance: 5m }
+        rate_limit: { limit: 1000, period: 1s, burst: 100 }
+        dedupe: 24h
+        respond: { status: 202, headers: { X-Event: '{.body.id}' }, body: '{ok: true}' }
+        split: .body.items[]
+        event:
+          id: '{.headers["webhook-id"]}'
+          source: /loyalty
+          type: 'loyalty.{.body.type}.v1'
+          subject: '{.body.customer.id}'
+          time: '{.body.created_at}'
+          data: .body.data
+    to:
+      rabbitmq:
+        exchange: loyalty
+        key: '{.type}'
+        headers: { X-Tenant: '{.tenant}' }
+        envelope: cloudevents
+        on_unroutable: retry
+"#;
+
+#[test]
+fn both_directions_of_the_contract_are_accepted_and_understood() {
+    let loaded = load_text(WEBHOOKS).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    let config = loaded.config;
+    let names: Vec<&str> = config.routes.keys().map(|name| &**name).collect();
+    assert_eq!(names, ["award-points", "award-points/reply", "loyalty-webhooks"]);
+
+    let hooks = &config.routes["loyalty-webhooks"];
+    let Source::Webhook(source) = &hooks.from else { panic!("a webhook") };
+    assert_eq!(source.path, "/hooks/loyalty");
+    let VerifyConfig::StandardWebhooks(verify) = &source.verify else { panic!("a signature") };
+    assert_eq!(verify.secrets[0].expose(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    assert_eq!(verify.tolerance, 5 * MINUTE);
+    let limit = source.rate_limit.as_ref().unwrap();
+    assert_eq!((limit.limit.get(), limit.period, limit.burst.get()), (1000, SECOND, 100));
+    assert_eq!(source.dedupe, Some(DAY));
+    let respond = source.respond.as_ref().unwrap();
+    assert_eq!(respond.status, 202);
+    assert_eq!(respond.headers["X-Event"].source(), "{.body.id}");
+    assert_eq!(respond.body.as_ref().unwrap().source(), "{ok: true}");
+    assert_eq!(source.split.as_ref().unwrap().source(), ".body.items[]");
+    assert_eq!(source.event.kind.as_ref().unwrap().source(), "loyalty.{.body.type}.v1");
+    let to = publisher(&config, "loyalty-webhooks");
+    assert_eq!((to.exchange.as_str(), to.key.source()), ("loyalty", "{.type}"));
+    assert_eq!(to.headers["X-Tenant"].source(), "{.tenant}");
+
+    let reply = config.routes["award-points"].reply.as_ref().unwrap();
+    assert_eq!(reply.on, [ReplyOn::Delivered, ReplyOn::Dead]);
+    assert_eq!(reply.when.as_ref().unwrap().source(), ".response.status == 202");
+    assert_eq!(reply.event.kind.as_ref().unwrap().source(), "loyalty.points-{.outcome}.v1");
+    assert_eq!(reply.to.on_unroutable, OnUnroutable::Drop);
+}
+
+#[test]
+fn a_reply_is_delivered_by_a_route_of_its_own() {
+    let config = accepted(&with("", "    reply: { exchange: x, event: { type: t } }\n"));
+    let written = config.routes["r"].reply.as_ref().unwrap();
+    assert_eq!(written.on, [ReplyOn::Delivered, ReplyOn::Dead]);
+    assert!(written.when.is_none() && written.event.data.is_none());
+
+    let route = &config.routes["r/reply"];
+    assert!(matches!(&route.from, Source::Reply(of) if &**of == "r"));
+    assert!(route.when.is_none() && route.order_by.is_none() && route.reply.is_none());
+    assert_eq!((route.on_dead, route.retry.clone()), (OnDead::Continue, broker_retry()));
+    assert_eq!((route.upstream(), route.dedupe()), (None, None));
+    let to = publisher(&config, "r/reply");
+    assert_eq!((to.exchange.as_str(), to.key.source()), ("x", "{.type}"));
+    assert!(to.headers.is_empty());
+    assert_eq!((to.envelope, to.on_unroutable), (Envelope::Cloudevents, OnUnroutable::Retry));
+}
+
+#[test]
+fn webhooks_and_publishing_default_as_documented() {
+    let config = accepted(&hook("path: /h, verify: { none: {} }", "exchange: e", ""));
+    let route = &config.routes["h"];
+    let Source::Webhook(source) = &route.from else { panic!("a webhook") };
+    assert!(matches!(source.verify, VerifyConfig::None(_)));
+    assert!(source.rate_limit.is_none() && source.respond.is_none() && source.split.is_none());
+    assert!(source.event.is_empty());
+    assert_eq!((source.dedupe, route.dedupe()), (Some(DAY), Some(DAY)));
+    let to = publisher(&config, "h");
+    assert_eq!((to.exchange.as_str(), to.key.source()), ("e", "{.type}"));
+    assert!(to.headers.is_empty());
+    assert_eq!((to.envelope, to.on_unroutable), (Envelope::Cloudevents, OnUnroutable::Retry));
+    assert_eq!(route.retry, broker_retry());
+    assert!(route.upstream().is_none() && route.reply.is_none());
+
+    let own = accepted(&hook(
+        "path: /h, rate_limit: { limit: 5 }, respond: {}, verify: { none: {} }",
+        "exchange: e, envelope: cloudevents-binary, on_unroutable: dead",
+        "    retry: { attempts: 9, max_delay: 1h }\n",
+    ));
+    let Source::Webhook(source) = &own.routes["h"].from else { panic!("a webhook") };
+    let limit = source.rate_limit.as_ref().unwrap();
+    assert_eq!((limit.period, limit.burst.get()), (SECOND, 1));
+    let respond = source.respond.as_ref().unwrap();
+    assert_eq!(respond.status, 202);
+    assert!(respond.headers.is_empty() && respond.body.is_none());
+    let retry =
+        RetryConfig { attempts: std::num::NonZeroU32::new(9), max_delay: HOUR, ..broker_retry() };
+    assert_eq!(own.routes["h"].retry, retry);
+    let to = publisher(&own, "h");
+    assert_eq!((to.envelope, to.on_unroutable), (Envelope::CloudeventsBinary, OnUnroutable::Dead));
+}
+
+/// A broker is waited for, for ever.
+fn broker_retry() -> RetryConfig {
+    RetryConfig {
+        initial_delay: Duration::from_millis(500),
+        factor: 2.0,
+        max_delay: 10 * SECOND,
+        jitter: 0.2,
+        attempts: None,
+        within: None,
+        retry_after_max: Duration::ZERO,
+    }
 }

@@ -228,20 +228,20 @@ fn what_is_not_built_says_so_with_place_and_remedy() {
         "queue: { postgres: { url: x } }\n\
          telemetry: { otlp: 'http://x' }\n\
          tests: []\n\
-         routes:\n  in:\n    from: { webhook: { path: /x } }\n    to: { rabbitmq: {} }\n    \
-         reply: {}\n",
+         routes:\n  in:\n    from: { command: { path: /x } }\n    to: { view: {} }\n  \
+         out:\n    from: { outbox: {} }\n    to: { rabbitmq: { exchange: e } }\n",
         &[
             "a.yaml:1:10  queue.postgres\n    not yet: `postgres` is not in this version; use \
                 queue.sqlite",
             "a.yaml:2:1  telemetry\n    not yet: `telemetry` is not in this version; leave it out; \
                 metrics are at GET /metrics of the admin listener",
             "a.yaml:3:1  tests\n    not yet: `tests` is not in this version; leave it out",
-            "a.yaml:6:13  routes.in.from.webhook\n    not yet: `webhook` is not in this version; \
-                take in from `rabbitmq`",
-            "a.yaml:7:11  routes.in.to.rabbitmq\n    not yet: `rabbitmq` is not in this version; \
-                let out to `http`",
-            "a.yaml:8:5  routes.in.reply\n    not yet: `reply` is not in this version; leave it \
-                out",
+            "a.yaml:6:13  routes.in.from.command\n    not yet: `command` is not in this version; \
+                take in from `rabbitmq` or `webhook`",
+            "a.yaml:7:11  routes.in.to.view\n    not yet: `view` is not in this version; let out \
+                to `http` or `rabbitmq`",
+            "a.yaml:9:13  routes.out.from.outbox\n    not yet: `outbox` is not in this version; \
+                take in from `rabbitmq` or `webhook`",
         ],
     );
 }
@@ -360,7 +360,7 @@ fn routes_name_upstreams_that_exist_and_queues_of_their_own() {
             "a.yaml:8:25  routes.b.from.rabbitmq.queue\n    the route `a` consumes `q` too: each \
                 would get a part of its messages; give each a queue of its own",
             "a.yaml:10:3  routes.c\n    needs `to`",
-            "a.yaml:11:5  routes.c.from\n    needs `rabbitmq`",
+            "a.yaml:11:5  routes.c.from\n    needs `rabbitmq` or `webhook`",
         ],
     );
 }
