@@ -165,6 +165,16 @@ impl Gateway {
         self.process.as_ref().and_then(|process| process.child.id()).expect("running")
     }
 
+    /// The most memory that was resident since its start, in bytes.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("Linux tells about a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it has a peak");
+        kib.parse::<u64>().expect("a number") << 10
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub async fn kill(&mut self) {
         let mut process = self.process.take().expect("running");

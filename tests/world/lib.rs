@@ -8,9 +8,12 @@ pub mod amqp;
 pub mod api;
 pub mod clients;
 pub mod gateway;
+pub mod load;
+pub mod proxy;
 pub mod rabbitmq;
 pub mod wait;
 
 pub use api::Api;
 pub use gateway::Gateway;
+pub use load::Load;
 pub use wait::eventually;

@@ -102,11 +102,6 @@ impl Node {
         self.root.messages(queue).await
     }
 
-    /// Deletes `queue` of the default virtual host under its consumers.
-    pub async fn delete_queue(&self, queue: &str) {
-        self.root.delete_queue(queue).await;
-    }
-
     /// `kill -9`, of everything that belongs to it. Its data and its ports stay its own.
     ///
     /// Messages are synced before they are confirmed, but where a new queue's data lies is written
@@ -153,15 +148,6 @@ impl Node {
     pub async fn start_app(&self) {
         self.eval("rabbit:start().").await;
         self.queues_lead().await;
-    }
-
-    /// Closes every connection by force (320).
-    pub async fn close_all_connections(&self) {
-        self.eval(
-            "[rabbit_networking:close_connection(C, \"by the test\") \
-             || C <- rabbit_networking:connections()], ok.",
-        )
-        .await;
     }
 
     /// Raises the memory alarm, which blocks all who publish, or ends it.
@@ -264,10 +250,17 @@ impl Vhost {
         (count(0), count(1))
     }
 
-    /// Deletes `queue` under its consumers.
-    pub async fn delete_queue(&self, queue: &str) {
-        let delete = "rabbit_amqqueue:delete(Q, false, false, <<\"tests\">>), ok";
-        self.with_queue(queue, delete, "ok").await;
+    /// Whether `queue` is a quorum queue.
+    pub async fn is_quorum(&self, queue: &str) -> bool {
+        let kind = self.with_queue(queue, "amqqueue:get_type(Q)", "none").await;
+        kind == "rabbit_quorum_queue"
+    }
+
+    /// Deletes `queue` under its consumers, and says how many messages were ready in it and so
+    /// are lost.
+    pub async fn delete_queue(&self, queue: &str) -> u64 {
+        let delete = "{ok, Ready} = rabbit_amqqueue:delete(Q, false, false, <<\"tests\">>), Ready";
+        self.with_queue(queue, delete, "0").await.as_u64().expect("a number")
     }
 
     /// Closes every connection to this virtual host by force (320).
