@@ -249,6 +249,8 @@ pub struct RouteStatus {
     pub paused: bool,
     /// Whether the configuration in force has this route.
     pub configured: bool,
+    /// The repeat window really kept; `None` is off.
+    pub dedupe: Option<Duration>,
 }
 
 /// What [`Queue::list`] filters by. All of them must hold.

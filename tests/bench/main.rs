@@ -1,5 +1,6 @@
 //! `make bench`: throughput of the gateway as a ratio to a hand-written consumer, both in one run,
-//! on one machine, against one RabbitMQ node and one HTTP server.
+//! on one machine, against one RabbitMQ node and one HTTP server; then the other direction, see
+//! [`webhooks`].
 //!
 //! The baseline is what a team would write by hand: lapin with a prefetch of 128, one POST a
 //! message with reqwest, 64 at once, an ack each after the 2xx. No queue, no limit, nothing
@@ -7,6 +8,7 @@
 
 mod baseline;
 mod sink;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -33,6 +35,9 @@ const QUEUE: &str = "tidegate.bench";
 
 #[tokio::main]
 async fn main() {
+    if std::env::args().nth(1).as_deref() == Some(webhooks::BARE) {
+        return webhooks::bare_server().await;
+    }
     let node = Node::start().await;
     let (mut by_hand, mut gateway) = (0.0_f64, 0.0_f64);
     for round in 1..=ROUNDS {
@@ -50,6 +55,7 @@ async fn main() {
          ratio                                {:8.2}",
         gateway / by_hand
     ));
+    webhooks::run(&node, ROUNDS, show).await;
 }
 
 /// Events per second, from the first request to the last.

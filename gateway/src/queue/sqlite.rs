@@ -94,7 +94,12 @@ impl SqliteQueue {
         let connection = schema::open_writer(&options.path)?;
         let ledger = Ledger::load(&connection).map_err(schema::store)?;
         let next_id: i64 = connection
-            .query_row("SELECT coalesce(max(id), 0) FROM delivery", [], |row| row.get(0))
+            .query_row(
+                "SELECT max((SELECT coalesce(max(id), 0) FROM delivery),
+                            (SELECT coalesce(max(value), 0) FROM meta WHERE name = 'last_id'))",
+                [],
+                |row| row.get(0),
+            )
             .map_err(schema::store)?;
         let caps = caps(&options);
         let ballast = Ballast::new(&options.path, options.max_size);
@@ -142,6 +147,11 @@ impl SqliteQueue {
     }
 }
 
+/// The ids that all routes remember take up to this fraction of `max_size`, besides it, and each
+/// about so many bytes.
+const SEEN_SHARE: u64 = 8;
+const SEEN_BYTES: u64 = 64;
+
 /// Reminds the writer to look after pruning; ends with the queue.
 fn tend(commands: mpsc::WeakSender<Command>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("queue-tend".to_owned()).spawn(move || {
@@ -165,7 +175,10 @@ fn tend(commands: mpsc::WeakSender<Command>) -> std::io::Result<JoinHandle<()>> 
 )]
 fn caps(options: &Options) -> Caps {
     let route = options.max_size as f64 * options.max_route_share;
-    Caps { size: options.max_size, route: route as u64, history: options.max_size / 4 }
+    let seen = options.max_size / SEEN_SHARE / SEEN_BYTES;
+    let seen = seen as f64 * options.max_route_share;
+    let history = options.max_size / 4;
+    Caps { size: options.max_size, route: route as u64, history, seen: seen as u64 }
 }
 
 impl Queue for SqliteQueue {

@@ -35,6 +35,14 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
         let age = oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64());
         page.sample("tidegate_queue_oldest_due_seconds", &[("route", name)], age);
     }
+    let about = "Repeat window that is really kept; shorter than configured where ids had no room";
+    page.describe("tidegate_dedupe_window_seconds", about);
+    for route in queue.routes() {
+        if let Some(window) = route.dedupe {
+            let labels = [("route", &*route.name)];
+            page.sample("tidegate_dedupe_window_seconds", &labels, window.as_secs_f64());
+        }
+    }
     let status = queue.status();
     page.describe("tidegate_queue_size_bytes", "Live data in the queue");
     page.sample("tidegate_queue_size_bytes", &[], status.bytes);

@@ -61,6 +61,7 @@ async fn a_list_has_every_route_orphans_included_by_name() {
         bytes: 10,
         paused: false,
         configured: false,
+        dedupe: None,
     });
     admin.world.queue.routes.lock()[0].paused = true;
     let routes = admin.get("/api/v1/routes").await.json();

@@ -199,6 +199,7 @@ impl World {
             bytes: 4096,
             paused: false,
             configured: true,
+            dedupe: None,
         };
         let fresh = RouteActivity { active: 2, source_up: true, progress_at: NOW };
         let queue = FakeQueue {
@@ -269,6 +270,10 @@ impl Inspect for World {
 
     fn now(&self) -> Timestamp {
         NOW
+    }
+
+    fn webhooks_url(&self) -> Option<String> {
+        None
     }
 
     fn admin_url(&self) -> String {

@@ -1,6 +1,6 @@
 //! Counters of every route: in memory, and in the `route` table by every commit that changed them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use tokio::time::Instant;
@@ -18,6 +18,10 @@ pub(super) struct Row {
     pub(super) live_bytes: u64,
     /// Of delivered and discarded ones.
     pub(super) history_bytes: u64,
+    /// Ids remembered.
+    pub(super) seen: u64,
+    /// By the repeat clock: what was seen before this may have been forgotten for want of room.
+    pub(super) seen_from_ms: i64,
     /// The repeat clock: milliseconds the source was connected, all runs together.
     clock_ms: i64,
     running_since: Option<Instant>,
@@ -39,6 +43,17 @@ impl Row {
             i64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(i64::MAX)
         });
         self.clock_ms.saturating_add(running)
+    }
+
+    /// The repeat window that is really kept: the configured one, or less where ids were forgotten
+    /// for want of room.
+    fn window(&self, now: Instant) -> Option<Duration> {
+        let configured = self.settings.as_ref()?.dedupe?;
+        if self.seen_from_ms == 0 {
+            return Some(configured);
+        }
+        let kept = self.clock_ms(now).saturating_sub(self.seen_from_ms);
+        Some(configured.min(Duration::from_millis(u64::try_from(kept).unwrap_or(0))))
     }
 
     pub(super) fn count(&mut self, state: State) -> &mut u64 {
@@ -77,7 +92,7 @@ impl Ledger {
         let mut ledger = Self::default();
         let mut statement = connection.prepare(
             "SELECT no, name, paused, clock_ms, pending, delivered, dead, discarded, live_bytes,
-                    history_bytes FROM route ORDER BY no",
+                    history_bytes, seen, seen_from_ms FROM route ORDER BY no",
         )?;
         let unsigned = |row: &rusqlite::Row<'_>, column| {
             row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
@@ -96,6 +111,8 @@ impl Ledger {
                 },
                 live_bytes: unsigned(row, 8)?,
                 history_bytes: unsigned(row, 9)?,
+                seen: unsigned(row, 10)?,
+                seen_from_ms: row.get(11)?,
                 running_since: None,
                 settings: None,
             })
@@ -123,6 +140,8 @@ impl Ledger {
             counts: Counts::default(),
             live_bytes: 0,
             history_bytes: 0,
+            seen: 0,
+            seen_from_ms: 0,
             clock_ms: 0,
             running_since: None,
             settings: None,
@@ -189,7 +208,8 @@ impl Ledger {
     pub(super) fn write(&self, connection: &Connection, now: Instant) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached(
             "UPDATE route SET clock_ms = ?2, pending = ?3, delivered = ?4, dead = ?5,
-                    discarded = ?6, live_bytes = ?7, history_bytes = ?8 WHERE no = ?1",
+                    discarded = ?6, live_bytes = ?7, history_bytes = ?8, seen = ?9,
+                    seen_from_ms = ?10 WHERE no = ?1",
         )?;
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for (index, _) in &self.before {
@@ -203,6 +223,8 @@ impl Ledger {
                 signed(row.counts.discarded),
                 signed(row.live_bytes),
                 signed(row.history_bytes),
+                signed(row.seen),
+                row.seen_from_ms,
             ))?;
         }
         Ok(())
@@ -228,13 +250,14 @@ impl Ledger {
         self.rows.iter().map(|row| row.history_bytes).sum()
     }
 
-    pub(super) fn statuses(&self) -> Vec<RouteStatus> {
+    pub(super) fn statuses(&self, now: Instant) -> Vec<RouteStatus> {
         let status = |row: &Row| RouteStatus {
             name: Arc::clone(&row.name),
             counts: row.counts,
             bytes: row.live_bytes,
             paused: row.paused,
             configured: row.settings.is_some(),
+            dedupe: row.window(now),
         };
         self.rows.iter().map(status).collect()
     }

@@ -76,6 +76,12 @@ impl Transaction<'_> {
                 break;
             }
             let Some(index) = self.ledger.by_no(no) else { continue };
+            if id >= *self.next_id {
+                // The newest of all: the next start could not tell from the rows which ids are used.
+                connection
+                    .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('last_id', ?1)")?
+                    .execute([id])?;
+            }
             let held = state == State::Dead && self.holds_its_key(no, id)?;
             if held {
                 // An operator's decision is pending; a key must not come free by age.

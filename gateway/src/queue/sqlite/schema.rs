@@ -1,6 +1,7 @@
 //! The on-disk format, and opening a connection to it.
 //!
 //! ```text
+//! meta      the highest delivery id ever given, once its row is gone
 //! route     small numbers for names, counters, the repeat clock: one row, updated once a commit
 //! delivery  append-only; id is the order of our yes
 //! due       what may be attempted: unordered deliveries and the heads of lanes
@@ -20,15 +21,17 @@ use crate::queue::QueueError;
 const APPLICATION_ID: i64 = 0x5444_4754;
 
 /// The format this version reads and writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE route (
     no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, paused INTEGER NOT NULL DEFAULT 0,
     clock_ms INTEGER NOT NULL DEFAULT 0, pending INTEGER NOT NULL DEFAULT 0,
     delivered INTEGER NOT NULL DEFAULT 0, dead INTEGER NOT NULL DEFAULT 0,
     discarded INTEGER NOT NULL DEFAULT 0, live_bytes INTEGER NOT NULL DEFAULT 0,
-    history_bytes INTEGER NOT NULL DEFAULT 0
+    history_bytes INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0,
+    seen_from_ms INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY, route INTEGER NOT NULL, at INTEGER NOT NULL, key TEXT, lane BLOB,

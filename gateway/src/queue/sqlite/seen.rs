@@ -1,4 +1,8 @@
 //! Which events were seen within a route's repeat window.
+//!
+//! A route remembers so many ids at most. Beyond that the oldest go first, by the bucket, and what
+//! is left of the window is shown to whoever asks: a window that is silently shorter than promised
+//! would be found out by a duplicate.
 
 use rusqlite::{OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
@@ -57,12 +61,52 @@ impl Transaction<'_> {
     ) -> rusqlite::Result<()> {
         let row = self.ledger.get(index);
         let (clock, width) = (row.clock_ms(self.now), bucket_width(window));
-        self.connection
+        let values = params![row.no, clock.div_euclid(width), &key[..], id, clock];
+        let insert = "INSERT OR IGNORE INTO seen (route, bucket, key, id, at)
+                      VALUES (?1, ?2, ?3, ?4, ?5)";
+        if self.connection.prepare_cached(insert)?.execute(values)? == 0 {
+            // Known in this bucket, of a delivery that was given up: now it stands for this one.
+            let replace =
+                "UPDATE seen SET id = ?4, at = ?5 WHERE route = ?1 AND bucket = ?2 AND key = ?3";
+            self.connection.prepare_cached(replace)?.execute(values)?;
+            return Ok(());
+        }
+        let row = self.ledger.change(index);
+        row.seen += 1;
+        if row.seen > self.caps.seen {
+            self.forget_oldest(index, width)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for one more id: two of the oldest bucket go, so that it gets better.
+    fn forget_oldest(&mut self, index: usize, width: i64) -> rusqlite::Result<()> {
+        let no = self.ledger.get(index).no;
+        let oldest: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT bucket FROM seen WHERE route = ?1 ORDER BY bucket LIMIT 1")?
+            .query_row([no], |row| row.get(0))
+            .optional()?;
+        let Some(bucket) = oldest else { return Ok(()) };
+        let forgotten = self
+            .connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO seen (route, bucket, key, id, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                "DELETE FROM seen WHERE (route, bucket, key) IN
+                 (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket = ?2 LIMIT 2)",
             )?
-            .execute(params![row.no, clock.div_euclid(width), &key[..], id, clock])?;
+            .execute(params![no, bucket])?;
+        let now = self.now;
+        let row = self.ledger.change(index);
+        row.seen = row.seen.saturating_sub(forgotten as u64);
+        let from = bucket.saturating_add(1).saturating_mul(width).min(row.clock_ms(now));
+        if row.seen_from_ms == 0 {
+            tracing::warn!(
+                route = %row.name,
+                "more ids than there is room for: the oldest are forgotten before the repeat \
+                 window ends; raise queue.max_size or shorten dedupe"
+            );
+        }
+        row.seen_from_ms = row.seen_from_ms.max(from).max(1);
         Ok(())
     }
 
@@ -77,14 +121,23 @@ impl Transaction<'_> {
             let oldest =
                 row.clock_ms(self.now) - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
             let bucket = oldest.div_euclid(bucket_width(window));
-            forgotten += self
+            let (no, seen_from_ms) = (row.no, row.seen_from_ms);
+            let gone = self
                 .connection
                 .prepare_cached(
                     "DELETE FROM seen WHERE (route, bucket, key) IN
                      (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket < ?2
                       LIMIT ?3)",
                 )?
-                .execute(params![row.no, bucket, limit])?;
+                .execute(params![no, bucket, limit])?;
+            if gone > 0 {
+                let row = self.ledger.change(index);
+                row.seen = row.seen.saturating_sub(gone as u64);
+            }
+            if seen_from_ms != 0 && seen_from_ms < oldest {
+                self.ledger.change(index).seen_from_ms = 0;
+            }
+            forgotten += gone;
         }
         Ok(forgotten)
     }

@@ -11,7 +11,10 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use tidegate_adapters::{DeliveryId, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{Options, ledger::Ledger, transaction::Caps};
 use crate::queue::{Feed, QueueStatus, RouteStatus};
@@ -81,7 +84,7 @@ impl Shared {
         // Two hundredths below the cap, so that intake does not flutter.
         let room = !disk_full && bytes.saturating_sub(evictable) < caps.size / 50 * 49;
         let mut seen = self.seen.write();
-        seen.routes = ledger.statuses();
+        seen.routes = ledger.statuses(Instant::now());
         seen.route_cap = caps.route;
         seen.status = QueueStatus { bytes, bytes_max: caps.size, room, writable: !self.failed() };
         drop(seen);

@@ -13,6 +13,7 @@ use super::*;
 use crate::queue::{AttemptRecord, Content, Fed, Outcome, State};
 
 mod replies;
+mod seen;
 
 const MIB: u64 = 1 << 20;
 

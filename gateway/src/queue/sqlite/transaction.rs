@@ -20,6 +20,8 @@ pub(super) struct Caps {
     pub(super) size: u64,
     pub(super) route: u64,
     pub(super) history: u64,
+    /// Ids remembered, of one route.
+    pub(super) seen: u64,
 }
 
 /// One transaction in the making.
