@@ -82,7 +82,7 @@ pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
         .routes()
         .into_iter()
         .map(|(name, activity)| (name.to_string(), up(activity.source_up).into()));
-    let body = json!({
+    let mut body = json!({
         "ready": ready,
         "stopping": inspect.stopping(),
         "components": {
@@ -90,10 +90,12 @@ pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
             "admin": "up",
             // Down is no reason not to be ready: it is waited for, and nothing is lost meanwhile.
             "broker": up(broker.consume_connected && broker.publish_connected),
-            // Bound before anything runs; null where no route takes webhooks.
-            "webhooks": inspect.webhooks_url().map(|_| "up"),
             "sources": serde_json::Map::from_iter(sources),
         },
     });
+    if inspect.webhooks_url().is_some() {
+        // Bound before anything runs.
+        body["components"]["webhooks"] = "up".into();
+    }
     with_type(status, JSON, body.to_string())
 }

@@ -79,6 +79,7 @@ async fn a_scrape_has_every_family_and_is_what_the_older_parser_reads() {
         ("tidegate_broker_blocked", "gauge"),
         ("tidegate_broker_connected", "gauge"),
         ("tidegate_build_info", "gauge"),
+        ("tidegate_dedupe_window_seconds", "gauge"),
         ("tidegate_deliveries_pruned_total", "counter"),
         ("tidegate_deliveries_total", "counter"),
         ("tidegate_delivery_lag_seconds", "histogram"),
