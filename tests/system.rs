@@ -11,3 +11,4 @@ mod protections;
 mod rabbitmq_consumer;
 mod third_party_clients;
 mod tidy;
+mod webhook_protections;

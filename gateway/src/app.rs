@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
-    config::Config,
+    config::{self, Config},
     delivery::{self, Activity, Clock},
     protect::{Upstream, UpstreamStatus},
     queue::{Queue, QueueError},
@@ -152,6 +152,8 @@ impl App {
         for (name, route) in &config.routes {
             let built = build::build_route(&config, name, route, &apis, &upstreams, &broker)?;
             let activity = Arc::new(Activity::default());
+            // A reply comes from another route's settling, which is always there.
+            activity.set_source_up(matches!(route.from, config::Source::Reply(_)));
             let upstream = Arc::clone(&built.upstream);
             routes
                 .insert(Arc::clone(name), RouteParts { activity: Arc::clone(&activity), upstream });
