@@ -8,8 +8,8 @@ help:   ## list these
 demo:   ## the Plant-Based Pizza company on this machine: orders, mock APIs, faults; Ctrl-C ends it
 	@echo 'building, a few minutes the first time ...' && cargo run --release -q -p tidegate -- demo
 
-test:   ## everything: unit and system tests; installs RabbitMQ from the distribution if it is missing
-	tests/install-rabbitmq.sh && cargo build -p tidegate && cargo test --workspace
+test:   ## everything: unit and system tests; installs what they need and the machine lacks
+	tests/install-rabbitmq.sh && tests/install-clients.sh && cargo build -p tidegate && cargo test --workspace
 
 check:  ## what must hold before a commit: formatting, lints, documentation
 	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps
