@@ -71,7 +71,11 @@ struct Worker {
 /// What to do next.
 enum Step {
     Publish,
-    Confirmed(u64, lapin::Result<Confirmation>),
+    Confirmed(u64),
+    /// Nobody has it: nacked, or returned because no queue is bound.
+    Again(u64),
+    /// The connection is gone.
+    Reconnect,
     Stop,
 }
 
@@ -167,9 +171,7 @@ impl Worker {
             let more = !self.again.is_empty() || (self.open.len() < WINDOW && !stopped);
             let step = timeout(PATIENCE, async {
                 tokio::select! {
-                    Some((n, confirm)) = confirms.next(), if !confirms.is_empty() => {
-                        Step::Confirmed(n, confirm)
-                    }
+                    Some(answered) = confirms.next(), if !confirms.is_empty() => answered,
                     _ = self.pace.tick(), if more => Step::Publish,
                     () = self.stop.cancelled(), if !stopped => Step::Stop,
                 }
@@ -179,15 +181,14 @@ impl Worker {
                     let n = self.next();
                     confirms.push(publish(channel.clone(), self.exchange, n, (self.make)(n)));
                 }
-                Ok(Step::Confirmed(n, Ok(Confirmation::Ack(None)))) => {
+                Ok(Step::Confirmed(n)) => {
                     self.open.remove(&n);
                     self.seen.confirmed.fetch_add(1, Ordering::Relaxed);
                 }
-                // Refused, or returned because no queue is bound.
-                Ok(Step::Confirmed(n, Ok(_))) => {
+                Ok(Step::Again(n)) => {
                     self.again.insert(n);
                 }
-                Ok(Step::Confirmed(_, Err(_))) => return,
+                Ok(Step::Reconnect) => return,
                 Ok(Step::Stop) => {}
                 // Nothing for long: as it should be while it is blocked.
                 Err(_) if connection.status().connected() && connection.status().blocked() => {}
@@ -215,12 +216,8 @@ impl Drop for Load {
     }
 }
 
-async fn publish(
-    channel: Channel,
-    exchange: &'static str,
-    n: u64,
-    message: Message,
-) -> (u64, lapin::Result<Confirmation>) {
+/// Publishes `message`, number `n`, and waits for what RabbitMQ says to it.
+async fn publish(channel: Channel, exchange: &'static str, n: u64, message: Message) -> Step {
     let properties = BasicProperties::default()
         .with_content_type(message.content_type.into())
         .with_delivery_mode(2);
@@ -228,8 +225,10 @@ async fn publish(
     let key = message.key.as_str().into();
     let written =
         channel.basic_publish(exchange.into(), key, options, &message.body, properties).await;
-    match written {
-        Ok(confirm) => (n, confirm.await),
-        Err(error) => (n, Err(error)),
+    let Ok(confirm) = written else { return Step::Reconnect };
+    match confirm.await {
+        Ok(Confirmation::Ack(None)) => Step::Confirmed(n),
+        Ok(_) => Step::Again(n),
+        Err(_) => Step::Reconnect,
     }
 }

@@ -102,6 +102,11 @@ impl Node {
         self.root.messages(queue).await
     }
 
+    /// Deletes `queue` of the default virtual host under its consumers.
+    pub async fn delete_queue(&self, queue: &str) {
+        self.root.delete_queue(queue).await;
+    }
+
     /// `kill -9`, of everything that belongs to it. Its data and its ports stay its own.
     ///
     /// Messages are synced before they are confirmed, but where a new queue's data lies is written
@@ -148,6 +153,15 @@ impl Node {
     pub async fn start_app(&self) {
         self.eval("rabbit:start().").await;
         self.queues_lead().await;
+    }
+
+    /// Closes every connection by force (320).
+    pub async fn close_all_connections(&self) {
+        self.eval(
+            "[rabbit_networking:close_connection(C, \"by the test\") \
+             || C <- rabbit_networking:connections()], ok.",
+        )
+        .await;
     }
 
     /// Raises the memory alarm, which blocks all who publish, or ends it.
