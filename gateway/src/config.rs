@@ -355,6 +355,7 @@ pub enum ReplyOn {
 /// `from:`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "one a route, made once and never moved about")]
 pub enum Source {
     /// A RabbitMQ queue, or its stand-in on the embedded broker.
     Rabbitmq(ConsumerConfig),

@@ -38,6 +38,7 @@ pub(crate) fn check(text: &str, purpose: UrlUse, mask: &Mask) -> Result<(), Stri
                 "must not have a query (`?…`); `heartbeat` and `tls` are keys beside it".into()
             );
         }
+        (UrlUse::Public, _) => return Err("must not have a query (`?…`)".into()),
         _ => {
             return Err("must not have a query (`?…`); a route's `to.http.query` has one, and \
                 `auth.query` for secrets"

@@ -1,8 +1,10 @@
 //! What no single value shows: names that must resolve, and settings that must agree.
 
 pub(crate) mod build;
+mod publisher;
 mod route;
 mod upstream;
+mod webhook;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -10,7 +12,7 @@ use serde_json::{Map, Value};
 use tidegate_adapters::units;
 
 use super::{
-    report::Problem,
+    report::{Place, Problem},
     walk::{Places, place_of},
 };
 
@@ -32,6 +34,7 @@ impl<'c> Check<'c> {
 
     /// Looks at everything.
     pub(crate) fn run(&mut self) {
+        self.server();
         self.admin();
         if self.root.pointer("/broker/rabbitmq/tls").is_some() {
             let url = self.root.pointer("/broker/rabbitmq/url").and_then(Value::as_str);
@@ -60,6 +63,24 @@ impl<'c> Check<'c> {
     fn warn(&mut self, path: &str, message: impl Into<String>) {
         let problem = Problem::new(&place_of(self.places, path), path, message);
         self.warnings.push(problem);
+    }
+
+    /// Whether `path` was written, rather than filled in.
+    fn is_written(&self, path: &str) -> bool {
+        self.places.get(path).is_some_and(|place| *place != Place::Default)
+    }
+
+    fn server(&mut self) {
+        let text = |key| self.root.get("server")?.get(key)?.as_str();
+        let (Some(body), Some(all)) = (text("max_body"), text("max_buffered")) else { return };
+        let size = |text| units::parse_size(text).unwrap_or_default();
+        if size(body) > size(all) {
+            let message = format!(
+                "{body} could never be received while `server.max_buffered`, all bodies together, \
+                 is {all}"
+            );
+            self.tell("server.max_body", message);
+        }
     }
 
     fn admin(&mut self) {
@@ -128,6 +149,15 @@ impl<'c> Check<'c> {
 
 fn duration(text: &str) -> Option<Duration> {
     units::parse_duration(text).ok()
+}
+
+/// As configuration writes it, in the largest unit that fits.
+fn in_words(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 4] =
+        [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let ms = duration.as_millis();
+    let unit = UNITS.iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
 fn address(section: &Value) -> Option<SocketAddr> {

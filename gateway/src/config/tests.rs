@@ -3,7 +3,9 @@
 mod accepted;
 mod bounds;
 mod layers;
+mod publishing;
 mod refused;
+mod webhooks;
 
 use std::path::Path;
 
@@ -55,6 +57,18 @@ fn refused_with(yaml: &str, env: &[(&str, &str)]) -> String {
         Ok(_) => panic!("accepted:\n{yaml}"),
         Err(report) => folder.strip(&report.to_string()),
     }
+}
+
+#[track_caller]
+fn refuses(yaml: &str, blocks: &[&str]) {
+    assert_eq!(refused(yaml), blocks.join("\n\n"), "for:\n{yaml}");
+}
+
+/// What `yaml`, which must be valid, is warned of.
+fn warned(yaml: &str) -> Vec<String> {
+    let folder = Folder::new(&[("a.yaml", yaml)]);
+    let loaded = folder.load(&[]).unwrap_or_else(|report| panic!("refused:\n{report}"));
+    loaded.warnings.iter().map(|warning| folder.strip(&warning.to_string())).collect()
 }
 
 /// A valid configuration with `upstream` and `route` added to what each must have. Both are

@@ -97,7 +97,8 @@ pub(crate) fn request_path(scalar: &Scalar) -> Result<Value, Wrong> {
     template(scalar, Some(Place::Path))
 }
 
-/// The exact path of a webhook, in the characters that a request line can hold (RFC 3986 §3.3).
+/// The exact path of a webhook: in the characters that a request can hold (RFC 3986 §3.3), and in
+/// one spelling, so that two paths that are written differently are two paths.
 ///
 /// # Errors
 /// What is wrong with it, and where.
@@ -113,12 +114,7 @@ pub(crate) fn webhook_path(path: &str) -> Result<(), Wrong> {
             '{' | '}' => {
                 return at(offset, "the path of a webhook is exact: it has no placeholders");
             }
-            '%' if !is_escape(&path[offset..]) => {
-                return at(
-                    offset,
-                    "a `%` begins two hexadecimal digits; write a literal one `%25`",
-                );
-            }
+            '%' => escape(&path[offset..]).or_else(|wrong| at(offset, &wrong))?,
             _ if c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:@/".contains(c) => {}
             _ => return at(offset, &format!("`{c}` cannot stand in a path; percent-encode it")),
         }
@@ -126,8 +122,7 @@ pub(crate) fn webhook_path(path: &str) -> Result<(), Wrong> {
     let mut offset = 1;
     for segment in path[1..].split('/') {
         let end = offset + segment.len();
-        let dots = segment.replace("%2e", ".").replace("%2E", ".");
-        if matches!(&*dots, "." | "..") {
+        if matches!(segment, "." | "..") {
             return at(offset, &format!("has the segment `{segment}`, which clients resolve"));
         }
         if segment.is_empty() && end < path.len() {
@@ -138,8 +133,20 @@ pub(crate) fn webhook_path(path: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn is_escape(text: &str) -> bool {
-    text.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+/// One path has one spelling here, whatever a sender makes of it (RFC 3986 §6.2.2).
+fn escape(text: &str) -> Result<(), String> {
+    let digits = text.get(1..3).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let (Some(digits), Some(byte)) = (digits, byte) else {
+        return Err("a `%` begins two hexadecimal digits; write a literal one `%25`".to_owned());
+    };
+    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        return Err(format!("`%{digits}` is `{}`: write that", char::from(byte)));
+    }
+    if digits.bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(format!("escapes are in capitals: write `%{}`", digits.to_ascii_uppercase()));
+    }
+    Ok(())
 }
 
 /// Follows a template's braces as far as telling inside from outside needs it.

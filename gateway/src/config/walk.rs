@@ -176,6 +176,13 @@ impl<'w> Walk<'w> {
         path: &str,
         place: &Place,
     ) -> Option<Value> {
+        if let tree::Kind::Scalar(scalar) = &node.kind
+            && let Some(key) = keys.iter().find(|key| key.name == scalar.text)
+        {
+            let message = format!("must be a map, not text: write `{}: {{}}` below it", key.name);
+            self.tell(node, path, message);
+            return None;
+        }
         let entries = self.entries(node, path)?;
         let offered = offered(keys);
         if let [first, second, ..] = entries {

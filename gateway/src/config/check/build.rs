@@ -11,7 +11,7 @@ use tidegate_adapters::{
 };
 
 use crate::config::{
-    Config, Target,
+    Config, RouteConfig, Target,
     report::Problem,
     walk::{Places, place_of},
 };
@@ -34,13 +34,27 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Problem> {
         }
     }
     for (name, route) in &config.routes {
-        let Target::Http(http) = &route.to else { continue };
-        if let Some(api) = apis.get(&*http.upstream) {
-            let built = HttpTarget::new(http, Arc::clone(api), route.retry.retry_after_max);
-            if let Err(error) = built {
-                tell(format!("routes.{name}.to.http"), error);
-            }
+        if let Err((end, error)) = ends(route, &apis) {
+            tell(format!("routes.{name}.{end}"), error);
         }
     }
     problems
+}
+
+/// Both ends of a route, each with the key it is written under.
+fn ends(
+    route: &RouteConfig,
+    apis: &BTreeMap<Arc<str>, Arc<Api>>,
+) -> Result<(), (&'static str, ConfigError)> {
+    match &route.to {
+        Target::Http(http) => {
+            // Without its upstream, which has a problem of its own, there is nothing to ask.
+            if let Some(api) = apis.get(&*http.upstream) {
+                HttpTarget::new(http, Arc::clone(api), route.retry.retry_after_max)
+                    .map_err(|error| ("to.http", error))?;
+            }
+        }
+        Target::Rabbitmq(_) => {}
+    }
+    Ok(())
 }

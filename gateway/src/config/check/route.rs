@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Check,
+    Check, publisher,
     upstream::{auth_headers, names},
+    webhook,
 };
 use crate::config::report::did_you_mean;
 
@@ -14,6 +15,7 @@ use crate::config::report::did_you_mean;
 pub(super) fn check_all(check: &mut Check<'_>) {
     let embedded = check.root.pointer("/broker/embedded").is_some();
     let mut queues: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
     let mut count = 0;
     for (name, route) in check.section("routes") {
         count += 1;
@@ -33,6 +35,18 @@ pub(super) fn check_all(check: &mut Check<'_>) {
                 );
             }
         }
+        if let Some(from) = route.pointer("/from/webhook") {
+            let below = format!("{path}.from.webhook");
+            webhook::check(check, &below, from);
+            if let Some(at) = from.get("path").and_then(Value::as_str)
+                && let Some(first) = paths.insert(at, name)
+            {
+                check.tell(
+                    &format!("{below}.path"),
+                    format!("is the path of the route `{first}` too; give each one of its own"),
+                );
+            }
+        }
         if route.get("on_dead").and_then(Value::as_str) == Some("hold")
             && !check.places.contains_key(&format!("{path}.order_by"))
         {
@@ -43,6 +57,12 @@ pub(super) fn check_all(check: &mut Check<'_>) {
         }
         if let Some(http) = route.pointer("/to/http") {
             target(check, &format!("{path}.to.http"), http);
+        }
+        if let Some(to) = route.pointer("/to/rabbitmq") {
+            publisher::target(check, &path, route, to);
+        }
+        if let Some(reply) = route.get("reply") {
+            publisher::reply(check, &path, route, reply);
         }
         if let Some(retry) = route.get("retry") {
             check.ordered(&format!("{path}.retry"), retry, "initial_delay", "max_delay");

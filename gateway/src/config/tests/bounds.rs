@@ -116,6 +116,42 @@ fn secrets_never_show_in_the_debug_output_of_a_configuration() {
     assert!(!shown.contains("-secret-"), "{shown}");
 }
 
+#[test]
+fn secrets_of_webhooks_never_show() {
+    const SECRETS: [(&str, &str); 5] = [
+        ("github: { secrets: [github-secret-1, github-secret-2] }", "github-secret-2"),
+        ("api_key: { keys: [api-key-secret-1] }", "api-key-secret-1"),
+        ("basic: { username: u, password: basic-secret-1 }", "basic-secret-1"),
+        ("hmac: { header: S, secrets: [hmac-secret-1] }", "hmac-secret-1"),
+        (
+            "standard_webhooks: { secrets: [whsec_LXNlY3JldC0tc2VjcmV0LS1zZWNyZXQt] }",
+            "LXNlY3JldC0tc2VjcmV0LS1zZWNyZXQt",
+        ),
+    ];
+    for (verify, secret) in SECRETS {
+        let webhook = format!("path: /h, verify: {{ {verify} }}");
+        let config = accepted(&hook(&webhook, "exchange: e", ""));
+        assert_eq!(config.mask.apply(secret), "***");
+        assert!(!format!("{config:?}").contains(secret), "{verify}");
+        // Wherever else it was written by mistake.
+        let twice = hook(&webhook, &format!("exchange: e, envelope: {secret}"), "");
+        let report = load_text(&twice).unwrap_err();
+        for shown in [report.to_string(), report.to_json().to_string()] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+    for verify in [
+        "github: { secrets: github-secret-1 }",
+        "standard_webhooks: { secrets: [standard-secret-1] }",
+        "api_key: { keys: [\"api-key-secret-1\\n\"] }",
+        "basic: { username: u, password: [basic-secret-1] }",
+    ] {
+        let webhook = format!("path: /h, verify: {{ {verify} }}");
+        let report = load_text(&hook(&webhook, "exchange: e", "")).unwrap_err();
+        assert!(!report.problems.iter().any(|p| p.message.contains("-secret-1")), "{report}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 256,

@@ -15,11 +15,6 @@ fn check(cases: &[Case]) {
     }
 }
 
-#[track_caller]
-fn refuses(yaml: &str, blocks: &[&str]) {
-    assert_eq!(refused(yaml), blocks.join("\n\n"), "for:\n{yaml}");
-}
-
 #[test]
 fn unknown_keys_get_the_nearest_name() {
     check(&[
