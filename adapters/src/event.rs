@@ -5,9 +5,9 @@
 //! (expressions, envelopes) gets [`Event::to_json`], which splices those bytes in.
 //!
 //! ```text
-//! RabbitMQ message ─► message::read ─┬─► cloudevents    structured, binary ─┐
-//!                                    ├─► metadata_data                      ├─► `event:` ─► Event
-//!                                    └─► plain                             ─┘
+//! RabbitMQ message ─┐   ┌─► cloudevents    structured, binary, batch ─┐
+//!                   ├───┼─► metadata_data  (RabbitMQ)                 ├─► Draft ─► `event:` ─► Event
+//! HTTP request     ─┘   └─► plain                                    ─┘
 //! ```
 //!
 //! The envelopes are read here; what writes them for a target belongs beside what reads them, in
@@ -23,7 +23,7 @@ mod mapping;
 mod members;
 mod stored;
 
-pub use mapping::EventMapping;
+pub use mapping::{Draft, EventMapping};
 
 use std::collections::BTreeMap;
 

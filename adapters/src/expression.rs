@@ -16,9 +16,10 @@
 //! - it reads or stops its surroundings: `env input halt debug import …` do not exist.
 //!
 //! A bare path (`.`, `.data.total`, `.items[0]`) is not run at all: it slices the raw JSON, so what
-//! it gives is what came, byte for byte.
+//! it gives is what came, byte for byte. So are the items that a bare path and `[]` give.
 
 mod guard;
+mod object;
 mod path;
 mod program;
 mod template;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use jaq_json::Val;
 
 use crate::event::{Event, check_json};
+pub use object::Member;
 use path::BarePath;
 use program::Program;
 pub use template::{Place, Template};
@@ -47,6 +49,8 @@ pub struct Expression {
 #[derive(Clone)]
 enum How {
     Path(Arc<BarePath>),
+    /// A bare path and `[]`: each item of an array as it came. What is no array is jq's business.
+    Each(Arc<BarePath>, Arc<Program>),
     Program(Arc<Program>),
 }
 
@@ -59,6 +63,7 @@ pub struct Input {
 enum From {
     Event(Arc<Event>),
     Json(Bytes),
+    Object(object::Object),
 }
 
 /// The variables `$route $delivery $attempt $idempotency_key $event`; an absent one is null.
@@ -109,7 +114,13 @@ impl Expression {
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         let how = match BarePath::parse(source) {
             Some(path) => How::Path(Arc::new(path)),
-            None => How::Program(Arc::new(Program::compile(source)?)),
+            None => {
+                let program = Arc::new(Program::compile(source)?);
+                match BarePath::parse_each(source) {
+                    Some(path) => How::Each(Arc::new(path), program),
+                    None => How::Program(program),
+                }
+            }
         };
         Ok(Self { source: source.into(), how })
     }
@@ -134,7 +145,7 @@ impl Expression {
         })
     }
 
-    /// Runs on `input` and gives all its outputs (`split`).
+    /// Runs on `input` and gives all its outputs.
     ///
     /// # Errors
     /// As [`Expression::run`]; more than `most` outputs too.
@@ -144,18 +155,44 @@ impl Expression {
         variables: &Variables,
         most: usize,
     ) -> Result<Vec<Output>, ExpressionError> {
-        match &self.how {
-            // What came in may go out, however large: it was bounded when it came in.
-            How::Path(path) => Ok(vec![Output(path.slice(input)?)]),
-            How::Program(program) => {
-                let value = input.value()?.clone();
-                let length = input.len();
-                let outputs = program.run(value, length, variables, most).map_err(|error| {
-                    ExpressionError::new(format!("`{}` failed: {}", self.source, error.message))
-                })?;
-                Ok(outputs.into_iter().map(Output).collect())
-            }
+        let outputs = self.run_first(input, variables, most.saturating_add(1))?;
+        if outputs.len() > most {
+            let why = match most {
+                1 => "it has more than one output; collect them with [ … ]".to_owned(),
+                _ => format!("it has more than {most} outputs"),
+            };
+            return Err(self.failed(&why));
         }
+        Ok(outputs)
+    }
+
+    /// Runs on `input` until it has given `most` outputs, or all it has (`split`).
+    ///
+    /// # Errors
+    /// As [`Expression::run`].
+    pub fn run_first(
+        &self,
+        input: &Input,
+        variables: &Variables,
+        most: usize,
+    ) -> Result<Vec<Output>, ExpressionError> {
+        let program = match &self.how {
+            // What came in may go out, however large: it was bounded when it came in.
+            How::Path(path) => return Ok(vec![Output(path.slice(input)?)]),
+            How::Each(path, program) => match path.items(input, most)? {
+                Some(items) => return Ok(items.into_iter().map(Output).collect()),
+                None => program,
+            },
+            How::Program(program) => program,
+        };
+        let outputs = program
+            .run(input.value()?.clone(), input.len(), variables, most)
+            .map_err(|error| self.failed(&error.message))?;
+        Ok(outputs.into_iter().map(Output).collect())
+    }
+
+    fn failed(&self, why: &str) -> ExpressionError {
+        ExpressionError::new(format!("`{}` failed: {why}", self.source))
     }
 }
 
@@ -175,11 +212,25 @@ impl Input {
         Ok(Self { from: From::Json(text), value: OnceLock::new() })
     }
 
+    /// An object of `members`, whose names are plain words.
+    #[must_use]
+    pub fn object(members: Vec<(&'static str, Member)>) -> Self {
+        Self { from: From::Object(object::Object::new(members, None)), value: OnceLock::new() }
+    }
+
+    /// This object, which nothing of is copied, and `members` that it has not got.
+    #[must_use]
+    pub fn with(self: &Arc<Self>, members: Vec<(&'static str, Member)>) -> Self {
+        let object = object::Object::new(members, Some(Arc::clone(self)));
+        Self { from: From::Object(object), value: OnceLock::new() }
+    }
+
     /// The whole input as JSON text.
     fn text(&self) -> Bytes {
         match &self.from {
             From::Event(event) => event.to_json().into(),
             From::Json(text) => text.clone(),
+            From::Object(object) => object.text(),
         }
     }
 
@@ -188,13 +239,15 @@ impl Input {
         match &self.from {
             From::Event(event) => event.size_hint(),
             From::Json(text) => text.len(),
+            From::Object(object) => object.len(),
         }
     }
 
     fn value(&self) -> Result<&Val, ExpressionError> {
-        let parse = || {
-            jaq_json::read::parse_single(&self.text())
-                .map_err(|error| ExpressionError::new(format!("not JSON: {error}")))
+        let parse = || match &self.from {
+            From::Object(object) => object.value(),
+            _ => jaq_json::read::parse_single(&self.text())
+                .map_err(|error| ExpressionError::new(format!("not JSON: {error}"))),
         };
         self.value.get_or_init(parse).as_ref().map_err(Clone::clone)
     }

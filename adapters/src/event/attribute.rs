@@ -1,5 +1,7 @@
 //! What attributes may be: names, texts, times, media types, trace context.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -21,31 +23,36 @@ impl Event {
     /// # Errors
     /// [`EventError::Attribute`] for the first one that is not.
     pub fn check(&self) -> Result<(), EventError> {
-        for (name, value) in [("id", &self.id), ("source", &self.source), ("type", &self.kind)] {
-            check_text(name, value)?;
-        }
-        let optional = [
-            ("subject", &self.subject),
-            ("time", &self.time),
-            ("datacontenttype", &self.datacontenttype),
-            ("dataschema", &self.dataschema),
+        let texts = [
+            ("id", Some(&*self.id)),
+            ("source", Some(&self.source)),
+            ("type", Some(&self.kind)),
+            ("subject", self.subject.as_deref()),
+            ("time", self.time.as_deref()),
+            ("datacontenttype", self.datacontenttype.as_deref()),
+            ("dataschema", self.dataschema.as_deref()),
         ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                check_text(name, value)?;
-            }
-        }
-        if let Some(time) = &self.time
-            && OffsetDateTime::parse(time, &Rfc3339).is_err()
-        {
+        check_attributes(texts, &self.extensions)
+    }
+}
+
+/// Whether those that are there are as CloudEvents wants them.
+pub(super) fn check_attributes(
+    texts: [(&'static str, Option<&str>); 7],
+    extensions: &BTreeMap<String, Value>,
+) -> Result<(), EventError> {
+    for (name, value) in texts {
+        let Some(value) = value else { continue };
+        check_text(name, value)?;
+        if name == "time" && OffsetDateTime::parse(value, &Rfc3339).is_err() {
             let problem = "is not RFC 3339 with an offset, as in 2026-01-31T12:00:00Z";
             return Err(wrong("time", problem));
         }
-        for (name, value) in &self.extensions {
-            check_extension(name, value)?;
-        }
-        Ok(())
     }
+    for (name, value) in extensions {
+        check_extension(name, value)?;
+    }
+    Ok(())
 }
 
 fn check_extension(name: &str, value: &Value) -> Result<(), EventError> {

@@ -17,14 +17,16 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use bytes::Bytes;
 use serde_json::{Value, value::RawValue};
 
 use super::{
     Data, EventError,
     attribute::{extension_value, is_core, is_extension_name, is_json, unix_time, wrong},
     check_json, json_text,
+    mapping::Draft,
     members::Members,
-    message::{Draft, Message},
+    message::Message,
     not_json, plain,
 };
 
@@ -36,20 +38,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads the body as one event in the JSON format. Its data stays the bytes it came as.
+/// Reads `body` as one event in the JSON format. Its data stays the bytes it came as.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn structured(message: &Message) -> Result<Draft, EventError> {
-    if let Some(encoding) = message.encoding() {
-        let why = format!(
-            "a CloudEvent in a `{encoding}` body is not read; publish it without content_encoding"
-        );
-        return Err(EventError::Envelope(why));
-    }
-    let text = json_text(&message.body)?;
+pub fn structured(body: &Bytes) -> Result<Draft, EventError> {
+    let text = json_text(body)?;
     if !text.trim_start().starts_with('{') {
-        check_json(&message.body)?;
+        check_json(body)?;
         let why = "a structured CloudEvent is a JSON object; the body is something else";
         return Err(EventError::Envelope(why.to_owned()));
     }
@@ -62,7 +58,7 @@ pub fn structured(message: &Message) -> Result<Draft, EventError> {
             "data" | "data_base64" if data.is_some() => {
                 return Err(wrong("data", "is there twice, or beside `data_base64`"));
             }
-            "data" => data = Some(Data::Json(message.body.slice_ref(raw.get().as_bytes()))),
+            "data" => data = Some(Data::Json(body.slice_ref(raw.get().as_bytes()))),
             "data_base64" => data = from_base64(raw)?,
             _ => event.put(&name, scalar(&name, raw)?)?,
         }
@@ -79,7 +75,34 @@ pub fn structured(message: &Message) -> Result<Draft, EventError> {
     Ok(draft)
 }
 
-/// Reads an event whose attributes are headers; `None` when `specversion` is not among them.
+/// Reads `body` as events in the JSON batch format (JSON event format 1.0.2, §4), each with the
+/// bytes it came as.
+///
+/// # Errors
+/// What is wrong with it, or with which of its events; more than `most` events.
+pub fn batch(body: &Bytes, most: usize) -> Result<Vec<(Draft, Bytes)>, EventError> {
+    let text = json_text(body)?;
+    if !text.trim_start().starts_with('[') {
+        check_json(body)?;
+        let why = "a CloudEvents batch is a JSON array; the body is something else";
+        return Err(EventError::Envelope(why.to_owned()));
+    }
+    let events: Vec<&RawValue> = serde_json::from_str(text).map_err(not_json)?;
+    if events.len() > most {
+        let why = format!("a batch of {} events; at most {most} are taken", events.len());
+        return Err(EventError::Envelope(why));
+    }
+    let events = events.into_iter().enumerate().map(|(index, event)| {
+        let event = body.slice_ref(event.get().as_bytes());
+        match structured(&event) {
+            Ok(draft) => Ok((draft, event)),
+            Err(error) => Err(EventError::Envelope(format!("event {index} of the batch: {error}"))),
+        }
+    });
+    events.collect()
+}
+
+/// Reads a message whose attributes are headers; `None` when `specversion` is not among them.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -93,8 +116,7 @@ pub fn binary(message: &Message) -> Result<Option<Draft>, EventError> {
     if !attributes().any(|(name, _)| name == "specversion") {
         return Ok(None);
     }
-    let mut event = Reader::default();
-    for (name, value) in attributes() {
+    let attributes = attributes().map(|(name, value)| {
         let value = match value {
             // An AMQP timestamp; whole seconds in 0-9-1.
             Value::Number(number) if name == "time" => {
@@ -102,12 +124,26 @@ pub fn binary(message: &Message) -> Result<Option<Draft>, EventError> {
             }
             other => other.clone(),
         };
+        (name, value)
+    });
+    let mut draft = from_attributes(attributes)?;
+    let content_type = message.content_type.clone().or_else(|| draft.datacontenttype.take());
+    plain::fill_data(&mut draft, &message.body, message.encoding(), content_type)?;
+    Ok(Some(draft))
+}
+
+/// An event without data, of `attributes` under their names in lower case.
+///
+/// # Errors
+/// When the version is missing or another; when an attribute is there twice or of a wrong type.
+pub fn from_attributes(
+    attributes: impl Iterator<Item = (String, Value)>,
+) -> Result<Draft, EventError> {
+    let mut event = Reader::default();
+    for (name, value) in attributes {
         event.put(&name, value)?;
     }
-    let mut draft = event.finish()?;
-    let content_type = message.content_type.clone().or_else(|| draft.datacontenttype.take());
-    plain::fill_data(&mut draft, message, content_type)?;
-    Ok(Some(draft))
+    event.finish()
 }
 
 /// Names in upper case are against the specification, and common; they mean the same.

@@ -12,20 +12,20 @@
 //! neither does, the message's own properties do, except that a CloudEvent says all of it itself.
 //! Nothing here panics, recurses or grows beyond a small multiple of the body.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    Data, Event, EventError, EventMapping,
-    attribute::{is_json, is_traceparent, media_type, rfc3339, unix_time, wrong},
-    check_json, cloudevents, metadata_data, plain,
+    Event, EventError, EventMapping,
+    attribute::{is_json, media_type, rfc3339, unix_time},
+    check_json, cloudevents,
+    mapping::Draft,
+    metadata_data, plain,
 };
 use crate::{
     Arrival, Invalid, Timestamp,
-    expression::{Input, Place, Template, Variables},
+    expression::{Input, Variables},
 };
 
 /// So much of a message that is no event is kept.
@@ -51,31 +51,6 @@ pub struct Message {
     pub routing_key: String,
     /// Exchange; empty is the default exchange.
     pub exchange: String,
-}
-
-/// What an envelope says of an event.
-#[derive(Debug, Default)]
-pub struct Draft {
-    /// Its own id.
-    pub id: Option<String>,
-    /// Its source.
-    pub source: Option<String>,
-    /// Its type.
-    pub kind: Option<String>,
-    /// Its subject.
-    pub subject: Option<String>,
-    /// RFC 3339.
-    pub time: Option<String>,
-    /// Media type of its data.
-    pub datacontenttype: Option<String>,
-    /// Schema of its data.
-    pub dataschema: Option<String>,
-    /// Further attributes.
-    pub extensions: BTreeMap<String, Value>,
-    /// The data.
-    pub data: Data,
-    /// The envelope is a CloudEvent: nothing it leaves out has a default.
-    pub complete: bool,
 }
 
 /// Reads `message` as it arrived for `route` at `now`. Never fails: what is no event is
@@ -112,7 +87,14 @@ pub fn invalid(message: &Message, why: String) -> Arrival {
 fn draft(message: &Message) -> Result<Draft, EventError> {
     let media_type = message.content_type.as_deref().map_or("", media_type);
     if media_type.eq_ignore_ascii_case("application/cloudevents+json") {
-        return cloudevents::structured(message);
+        if let Some(encoding) = message.encoding() {
+            let why = format!(
+                "a CloudEvent in a `{encoding}` body is not read; publish it without \
+                 content_encoding"
+            );
+            return Err(EventError::Envelope(why));
+        }
+        return cloudevents::structured(&message.body);
     }
     if media_type.eq_ignore_ascii_case("application/cloudevents-batch+json") {
         let why = "a CloudEvents batch; publish its events as messages of their own";
@@ -136,36 +118,15 @@ fn finish(
     now: Timestamp,
 ) -> Result<(Event, bool), EventError> {
     if !mapping.is_empty() {
-        map(&mut draft, message, route, mapping)?;
+        let variables = Variables { route: route.into(), ..Variables::default() };
+        mapping.lay_over(&mut draft, &message.input()?, &variables)?;
     }
     if !draft.complete {
         fill_in(&mut draft, message, route, now);
     }
-    let missing = "is missing: the envelope lacks it, and `event:` does not set it";
     let keyless = "is missing: the message has no routing key; set `event.type`";
-    let traceparent = traceparent(&draft, message);
-    let own_id = draft.id.is_some();
-    let id = match draft.id {
-        None if !draft.complete => uuid::Uuid::new_v4().to_string(),
-        id => id.ok_or_else(|| wrong("id", missing))?,
-    };
-    let event = Event {
-        id,
-        source: draft.source.ok_or_else(|| wrong("source", missing))?,
-        kind: draft
-            .kind
-            .ok_or_else(|| wrong("type", if draft.complete { missing } else { keyless }))?,
-        subject: draft.subject,
-        time: draft.time,
-        datacontenttype: draft.datacontenttype,
-        dataschema: draft.dataschema,
-        extensions: draft.extensions,
-        traceparent,
-        hops: 0,
-        data: draft.data,
-    };
-    event.check()?;
-    Ok((event, own_id))
+    let traceparent = message.headers.get("traceparent").and_then(Value::as_str);
+    draft.finish(|| uuid::Uuid::new_v4().to_string(), traceparent, keyless)
 }
 
 /// The defaults of an envelope that is not a CloudEvent; all but the id of one that has none.
@@ -182,55 +143,6 @@ fn fill_in(draft: &mut Draft, message: &Message, route: &str, now: Timestamp) {
         let timestamp = timestamp.filter(|timestamp| *timestamp > 0);
         timestamp.and_then(unix_time).unwrap_or_else(|| rfc3339(now))
     });
-}
-
-fn map(
-    draft: &mut Draft,
-    message: &Message,
-    route: &str,
-    mapping: &EventMapping,
-) -> Result<(), EventError> {
-    let input = message.input()?;
-    let variables = Variables { route: route.into(), ..Variables::default() };
-    let field = |template: &Template, place| template.render(&input, &variables, place);
-    let fields = [
-        (&mapping.id, &mut draft.id, Place::Field),
-        (&mapping.source, &mut draft.source, Place::Field),
-        (&mapping.kind, &mut draft.kind, Place::Field),
-        (&mapping.subject, &mut draft.subject, Place::OptionalField),
-        (&mapping.time, &mut draft.time, Place::OptionalField),
-    ];
-    for (template, attribute, place) in fields {
-        if let Some(template) = template
-            && let Some(text) = field(template, place)?
-        {
-            *attribute = Some(text);
-        }
-    }
-    for (name, template) in &mapping.extensions {
-        if let Some(text) = field(template, Place::OptionalField)? {
-            draft.extensions.insert(name.clone(), text.into());
-        }
-    }
-    if let Some(expression) = &mapping.data {
-        let data = expression.run(&input, &variables)?.to_json();
-        // An expression may nest deeper than its input.
-        check_json(&data)?;
-        draft.data = Data::Json(data);
-        if !draft.datacontenttype.as_deref().is_some_and(is_json) {
-            draft.datacontenttype = Some("application/json".to_owned());
-        }
-    }
-    Ok(())
-}
-
-/// The trace the message travelled in: its header, else the distributed tracing extension. What
-/// has not the right shape is no trace.
-fn traceparent(draft: &Draft, message: &Message) -> Option<String> {
-    let header = message.headers.get("traceparent");
-    let carried = [header, draft.extensions.get("traceparent")];
-    let texts = carried.into_iter().flatten().filter_map(Value::as_str);
-    texts.map(str::to_owned).find(|text| is_traceparent(text))
 }
 
 impl Message {

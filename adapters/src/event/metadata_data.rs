@@ -24,7 +24,8 @@ use super::{
     Data, EventError,
     attribute::{extension_value, is_extension_name, unix_time, wrong},
     json_text,
-    message::{Draft, Message},
+    mapping::Draft,
+    message::Message,
 };
 
 /// The most metadata, in bytes; as a tree in memory it takes many times that.

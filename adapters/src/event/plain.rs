@@ -1,11 +1,8 @@
 //! A message in no envelope at all: its routing key is the type, its body the data.
 
-use super::{
-    Data, EventError,
-    attribute::is_json,
-    check_json,
-    message::{Draft, Message},
-};
+use bytes::Bytes;
+
+use super::{Data, EventError, attribute::is_json, check_json, mapping::Draft, message::Message};
 
 /// The extension that names the encoding of data that came compressed.
 const CONTENT_ENCODING: &str = "contentencoding";
@@ -16,35 +13,37 @@ const CONTENT_ENCODING: &str = "contentencoding";
 /// When it says it is JSON and is not, or nests too deep.
 pub fn read(message: &Message) -> Result<Draft, EventError> {
     let mut draft = Draft::default();
-    fill_data(&mut draft, message, message.content_type.clone())?;
+    let content_type = message.content_type.clone();
+    fill_data(&mut draft, &message.body, message.encoding(), content_type)?;
     Ok(draft)
 }
 
 /// The body as data: JSON keeps its bytes; anything else is binary under its own media type.
 ///
-/// A body with a `content_encoding` is never decompressed and never parsed (a bomb of 16 MiB holds
+/// A body with a content `encoding` is never decompressed and never parsed (a bomb of 16 MiB holds
 /// gigabytes): it is binary data, and the extension `contentencoding` names the encoding.
 ///
 /// # Errors
 /// When it says it is JSON and is not, or looks like JSON and nests too deep.
-pub(super) fn fill_data(
+pub fn fill_data(
     draft: &mut Draft,
-    message: &Message,
+    body: &Bytes,
+    encoding: Option<&str>,
     content_type: Option<String>,
 ) -> Result<(), EventError> {
-    if let Some(encoding) = message.encoding() {
+    if let Some(encoding) = encoding {
         let extension = draft.extensions.entry(CONTENT_ENCODING.to_owned());
         extension.or_insert_with(|| encoding.into());
     }
     let claimed = content_type.as_deref().map(is_json);
     draft.datacontenttype = content_type;
-    if message.body.is_empty() {
+    if body.is_empty() {
         return Ok(());
     }
-    if message.encoding().is_none() && claimed != Some(false) {
-        match check_json(&message.body) {
+    if encoding.is_none() && claimed != Some(false) {
+        match check_json(body) {
             Ok(()) => {
-                draft.data = Data::Json(message.body.clone());
+                draft.data = Data::Json(body.clone());
                 return Ok(());
             }
             // It need not be JSON; but what looks like an attack on parsers is one.
@@ -52,7 +51,7 @@ pub(super) fn fill_data(
             Err(error) => return Err(error),
         }
     }
-    draft.data = Data::Binary(message.body.clone());
+    draft.data = Data::Binary(body.clone());
     draft.datacontenttype.get_or_insert_with(|| "application/octet-stream".to_owned());
     Ok(())
 }

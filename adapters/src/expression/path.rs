@@ -12,11 +12,11 @@ use super::{ExpressionError, From, Input};
 use crate::event::Data;
 
 /// A path of keys and indices.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct BarePath(Vec<Step>);
 
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Step {
     Key(String),
     Index(i64),
 }
@@ -54,6 +54,35 @@ impl BarePath {
         Some(Self(steps))
     }
 
+    /// The path of `….items[]`; `None`: something else.
+    pub(super) fn parse_each(code: &str) -> Option<Self> {
+        let path = code.trim().strip_suffix("[]")?.trim_end();
+        // `.items.[]` is the same as `.items[]`; `..[]` is another thing.
+        Self::parse(path.strip_suffix('.').filter(|path| path.len() > 1).unwrap_or(path))
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The first `most` items of the array that the path leads to; `None` if it leads to none.
+    ///
+    /// # Errors
+    /// As [`BarePath::slice`].
+    pub(super) fn items(
+        &self,
+        input: &Input,
+        most: usize,
+    ) -> Result<Option<Vec<Bytes>>, ExpressionError> {
+        let array = self.slice(input)?;
+        let trimmed = array.trim_ascii();
+        if !trimmed.starts_with(b"[") {
+            return Ok(None);
+        }
+        let items = pick(trimmed, Items { most })?;
+        Ok(Some(items.into_iter().map(|item| array.slice_ref(item.get().as_bytes())).collect()))
+    }
+
     /// What the path leads to; `null` where there is nothing.
     ///
     /// # Errors
@@ -67,6 +96,9 @@ impl BarePath {
                 Data::Json(data) => walk(data, &self.0[1..]),
                 Data::Absent | Data::Binary(_) => Ok(Bytes::from_static(b"null")),
             };
+        }
+        if let From::Object(object) = &input.from {
+            return object.slice(self);
         }
         walk(&input.text(), &self.0)
     }
@@ -102,14 +134,14 @@ fn bracketed(inside: &str) -> Option<Step> {
     whole.then(|| inside.parse().ok().map(Step::Index)).flatten()
 }
 
-fn walk(text: &Bytes, steps: &[Step]) -> Result<Bytes, ExpressionError> {
+pub(super) fn walk(text: &Bytes, steps: &[Step]) -> Result<Bytes, ExpressionError> {
     let mut at: &[u8] = text;
     for step in steps {
         at = at.trim_ascii();
         let found = match (step, at.first()) {
             (_, Some(b'n')) => None,
-            (Step::Key(key), Some(b'{')) => pick(at, Picker::Key(key))?,
-            (Step::Index(index), Some(b'[')) => pick(at, Picker::Index(*index))?,
+            (Step::Key(key), Some(b'{')) => pick(at, Picker::Key(key))?.map(bytes_of),
+            (Step::Index(index), Some(b'[')) => pick(at, Picker::Index(*index))?.map(bytes_of),
             (Step::Key(key), _) => return Err(cannot(at, &format!("\"{key}\""))),
             (Step::Index(index), _) => return Err(cannot(at, &index.to_string())),
         };
@@ -132,13 +164,20 @@ fn cannot(at: &[u8], index: &str) -> ExpressionError {
     ExpressionError::new(format!("cannot index {what} with {index}"))
 }
 
-fn pick<'a>(text: &'a [u8], picker: Picker<'_>) -> Result<Option<&'a [u8]>, ExpressionError> {
-    let broken = |error: serde_json::Error| ExpressionError::new(format!("not JSON: {error}"));
+fn bytes_of(raw: &RawValue) -> &[u8] {
+    raw.get().as_bytes()
+}
+
+fn pick<'a, P>(text: &'a [u8], picker: P) -> Result<P::Value, ExpressionError>
+where
+    P: DeserializeSeed<'a>,
+{
     let text = std::str::from_utf8(text)
         .map_err(|error| ExpressionError::new(format!("not JSON: {error}")))?;
     let mut parser = serde_json::Deserializer::from_str(text);
-    let found = picker.deserialize(&mut parser).map_err(broken)?;
-    Ok(found.map(|raw| raw.get().as_bytes()))
+    picker
+        .deserialize(&mut parser)
+        .map_err(|error| ExpressionError::new(format!("not JSON: {error}")))
 }
 
 /// Takes one member or item and skips the others.
@@ -193,5 +232,38 @@ impl<'de> Visitor<'de> for Picker<'_> {
             found = from_start.and_then(|index| all.get(index).copied());
         }
         Ok(found)
+    }
+}
+
+/// Takes the first items of an array and skips the others.
+struct Items {
+    most: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < self.most {
+            match items.next_element()? {
+                Some(item) => first.push(item),
+                None => return Ok(first),
+            }
+        }
+        while items.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+        Ok(first)
     }
 }

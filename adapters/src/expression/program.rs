@@ -54,10 +54,11 @@ impl Program {
         Ok(Self { filter, mentions_event })
     }
 
-    /// Runs on `value`; the outputs as JSON.
+    /// Runs on `value` until it has given `most` outputs, or all it has; as JSON. An output is at
+    /// most [`OUTPUT_MAX`] long, all together so much or as much as the input.
     ///
     /// # Errors
-    /// When it fails, is too large, or has more than `most` outputs.
+    /// When it fails or is too large.
     pub(super) fn run(
         &self,
         value: Val,
@@ -70,19 +71,12 @@ impl Program {
         let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new(variables));
         let mut outputs = Vec::new();
         let mut size = 0;
-        for output in self.filter.id.run((context, value)).map(unwrap_valr) {
+        for output in self.filter.id.run((context, value)).map(unwrap_valr).take(most) {
             let output = output.map_err(|error| ExpressionError::new(excerpt(&error.to_string())));
             let json = write(&output?)?;
             size += json.len();
-            if size > OUTPUT_MAX {
-                return Err(ExpressionError::new("its output exceeds 1 MiB"));
-            }
-            if outputs.len() == most {
-                let why = match most {
-                    1 => "it has more than one output; collect them with [ … ]".to_owned(),
-                    _ => format!("it has more than {most} outputs"),
-                };
-                return Err(ExpressionError::new(why));
+            if size > OUTPUT_MAX.max(input_len) {
+                return Err(ExpressionError::new("its outputs together exceed 1 MiB"));
             }
             outputs.push(json);
         }

@@ -261,3 +261,68 @@ fn templates_render_for_their_place() {
     }
     assert!(render(&format!("{{\"{}\"}}", "k".repeat(256)), Place::RoutingKey, data).is_err());
 }
+
+#[test]
+fn an_input_may_lie_over_another_and_share_all_of_it() {
+    let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let below = Arc::new(Input::object(vec![
+        ("body", Member::Json(text(r#"{"n": 12.50, "items": [{"a":1.0}, 2]}"#))),
+        ("raw", Member::Text(text("say \"hi\"\n"))),
+    ]));
+    let item = Input::object(Vec::new());
+    let over = below.with(vec![("item", Member::Json(text("{ \"a\": 1.0 }")))]);
+    let table = [
+        (
+            ".",
+            r#"{"body":{"n": 12.50, "items": [{"a":1.0}, 2]},"raw":"say \"hi\"\n","item":{ "a": 1.0 }}"#,
+        ),
+        (".item", "{ \"a\": 1.0 }"),
+        (".item.a", "1.0"),
+        (".body.n", "12.50"),
+        (".body.items[-1]", "2"),
+        (".raw", r#""say \"hi\"\n""#),
+        (".nothing.at.all", "null"),
+        ("[.item.a, .body.n, .raw]", r#"[1.0,12.50,"say \"hi\"\n"]"#),
+        ("keys", r#"["body","item","raw"]"#),
+    ];
+    for (code, expected) in table {
+        let expression = Expression::compile(code).unwrap();
+        for _ in 0..2 {
+            let output = expression.run(&over, &Variables::default()).unwrap();
+            assert_eq!(output.to_json(), expected, "{code}");
+        }
+    }
+    let expression = Expression::compile(".").unwrap();
+    assert_eq!(expression.run(&item, &Variables::default()).unwrap().to_json(), "{}");
+    for code in ["[0]", ".raw.x", ".body[0]"].map(|code| code.replace("[0]", ".[0]")) {
+        let expression = Expression::compile(&code.replace("body.", "body")).unwrap();
+        expression.run(&over, &Variables::default()).unwrap_err();
+    }
+}
+
+#[test]
+fn each_item_of_a_bare_path_comes_as_it_came() {
+    let each = |code: &str, json: &'static str, most| {
+        let input = Input::json(json.into()).unwrap();
+        let outputs =
+            Expression::compile(code).unwrap().run_first(&input, &Variables::default(), most);
+        let text = |output: Output| String::from_utf8(output.to_json().to_vec()).unwrap();
+        outputs.map(|outputs| outputs.into_iter().map(text).collect::<Vec<_>>())
+    };
+    let json =
+        r#"{"items": [ {"b":1.0, "a":1, "a":2} , 12345678901234567890, null ], "o": {"x": 1.50}}"#;
+    let all = [r#"{"b":1.0, "a":1, "a":2}"#, "12345678901234567890", "null"];
+    assert_eq!(each(".items[]", json, 9).unwrap(), all);
+    assert_eq!(each(" .items.[] ", json, 9).unwrap(), all);
+    assert_eq!(each(".items[]", json, 2).unwrap(), all[..2]);
+    assert_eq!(each(".o[]", json, 9).unwrap(), ["1.50"], "an object's values, as jq has it");
+    assert_eq!(each(".[]", "[1,2]", 9).unwrap(), ["1", "2"]);
+    assert_eq!(each("..[]?", "[1,[2]]", 9).unwrap(), ["1", "[2]", "2"]);
+    assert_eq!(each(".items[] | 1", json, 2).unwrap(), ["1", "1"]);
+    for code in [".none[]", ".items.x[]", ".items[1][]"] {
+        each(code, json, 9).unwrap_err();
+    }
+    let two = Expression::compile(".items[]").unwrap();
+    let error = two.run(&Input::json(json.into()).unwrap(), &Variables::default()).unwrap_err();
+    assert!(error.message.contains("more than one output"), "{error}");
+}

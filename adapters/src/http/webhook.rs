@@ -12,8 +12,19 @@
 
 mod config;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::{
+    ConfigError,
+    verify::{Unverified, Verified, Verifier},
+};
+use crate::{
+    Accepted, Arrival, Timestamp,
+    event::{Data, Event},
+};
 
 pub use config::{
     ApiKeyConfig, HmacVerifyConfig, NoVerifyConfig, PresetConfig, RespondConfig, SecretEncoding,
@@ -52,3 +63,119 @@ pub struct Answer {
     /// Its body.
     pub body: Bytes,
 }
+
+/// The webhook of one route.
+#[derive(Debug)]
+pub struct Hook {
+    route: Arc<str>,
+    path: String,
+    verifier: Verifier,
+}
+
+/// What a request turned out to hold.
+#[derive(Debug)]
+pub struct Reading {
+    /// What to hand to the intake: all of it, in this order, in one call. None at all is a yes too.
+    pub arrivals: Vec<Arrival>,
+    /// What its sender hears once the intake has taken them.
+    pub reply: Reply,
+}
+
+/// The yes to one request, ready before the intake is asked: nothing can fail after it.
+#[derive(Debug)]
+pub struct Reply {
+    answer: Answer,
+}
+
+/// A request that is not what it says it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Malformed {
+    /// 400, or 415 for a body in a form that is not read.
+    pub status: StatusCode,
+    /// What is wrong, in words its sender can act on.
+    pub why: String,
+}
+
+impl Hook {
+    /// The webhook of `route`.
+    ///
+    /// # Errors
+    /// What in `config` cannot work, with its key within `from.webhook`.
+    pub fn new(route: Arc<str>, config: &WebhookConfig) -> Result<Self, ConfigError> {
+        let verifier = Verifier::new(&config.verify)?;
+        Ok(Self { route, path: config.path.clone(), verifier })
+    }
+
+    /// The route's name.
+    #[must_use]
+    pub fn route(&self) -> &Arc<str> {
+        &self.route
+    }
+
+    /// The path as configured.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether `request`, received at `now`, is from whom it says it is. A handshake among what is
+    /// verified is answered at once and never read.
+    ///
+    /// # Errors
+    /// Why not; the answer is 401.
+    pub fn verify(&self, request: &Received, now: Timestamp) -> Result<Verified, Unverified> {
+        self.verifier.verify(request, now)
+    }
+
+    /// The events of a verified `request`, received at `now`, and the answer to it.
+    ///
+    /// # Errors
+    /// When it is not what it says it is; nothing of it is to be kept.
+    pub fn read(
+        &self,
+        request: &Received,
+        verified: &Verified,
+        now: Timestamp,
+    ) -> Result<Reading, Malformed> {
+        let id = verified.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        crate::event::check_json(&request.raw).map_err(|error| Malformed {
+            status: StatusCode::BAD_REQUEST,
+            why: error.to_string(),
+        })?;
+        let event = Event {
+            id: id.clone(),
+            source: format!("/{}", self.route),
+            kind: "webhook".to_owned(),
+            subject: None,
+            time: Some(crate::event::attribute::rfc3339(now)),
+            datacontenttype: Some("application/json".to_owned()),
+            dataschema: None,
+            extensions: Default::default(),
+            traceparent: None,
+            hops: 0,
+            data: Data::Json(request.raw.clone()),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = serde_json::json!({ "id": id }).to_string().into();
+        let answer = Answer { status: StatusCode::ACCEPTED, headers, body };
+        let arrivals = vec![Arrival { event: Ok(event), own_id: verified.id.is_some() }];
+        Ok(Reading { arrivals, reply: Reply { answer } })
+    }
+}
+
+impl Reply {
+    /// The answer, now that the intake has said what became of the arrivals.
+    #[must_use]
+    pub fn answer(self, accepted: &[Accepted]) -> Answer {
+        let Self { mut answer } = self;
+        let repeat = |accepted: &Accepted| matches!(accepted, Accepted::Duplicate(_));
+        if !accepted.is_empty() && accepted.iter().all(repeat) {
+            answer.headers.insert(DUPLICATE, HeaderValue::from_static("true"));
+        }
+        answer
+    }
+}
+
+const DUPLICATE: HeaderName = HeaderName::from_static("tidegate-duplicate");

@@ -1,9 +1,12 @@
 //! One table per envelope, then arbitrary messages.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::Data;
 
 mod arbitrary;
 mod cloudevents_examples;

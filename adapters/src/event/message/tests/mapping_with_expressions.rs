@@ -1,7 +1,7 @@
 //! What `event:` makes of a message. Everything here runs expressions.
 
 use super::*;
-use crate::expression::Expression;
+use crate::expression::{Expression, Template};
 
 fn template(text: &str) -> Option<Template> {
     Some(Template::compile(text).unwrap())
