@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use tidegate_adapters::{
     Data, DeadReason, Delivery, Event, Timestamp,
-    event::{EventMapping, HOPS_MAX, attribute::rfc3339, check_json},
-    expression::{ExpressionError, Input, Place, Template, Variables},
+    event::{Draft, EventError, HOPS_MAX, attribute::rfc3339, check_json},
+    expression::{ExpressionError, Input, Variables},
 };
 use uuid::Uuid;
 
@@ -111,15 +111,24 @@ impl ReplyRule {
                 return Ok(None);
             }
         }
-        let mut event = plain(delivery, end, now, Data::Absent);
-        map(&self.config.event, &input, &variables, &mut event)?;
-        if event.data == Data::Absent {
-            event.data = Data::Json(summary(&delivery.event, end));
-        }
-        event.check().map_err(|wrong| ExpressionError {
-            message: format!("event: {wrong}"),
-            offset: None,
-        })?;
+        let plain = plain(delivery, end, now, Data::Absent);
+        let mut draft = Draft {
+            source: Some(plain.source),
+            time: plain.time,
+            datacontenttype: plain.datacontenttype,
+            data: Data::Json(summary(&delivery.event, end)),
+            ..Draft::default()
+        };
+        let wrong = |wrong: EventError| {
+            let message = format!("event: {wrong}");
+            ExpressionError { message, offset: None }
+        };
+        self.config.event.lay_over(&mut draft, &input, &variables).map_err(wrong)?;
+        draft.id = Some(plain.id);
+        let typeless = "is missing: set `reply.event.type`";
+        let trace = plain.traceparent.as_deref();
+        let (mut event, _) = draft.finish(String::new, trace, typeless).map_err(wrong)?;
+        event.hops = plain.hops;
         Ok(Some(event))
     }
 }
@@ -154,44 +163,6 @@ fn plain(delivery: &Delivery, end: End<'_>, now: Timestamp, data: Data) -> Event
         hops: delivery.event.hops + 1,
         data,
     }
-}
-
-fn map(
-    mapping: &EventMapping,
-    input: &Input,
-    variables: &Variables,
-    event: &mut Event,
-) -> Result<(), ExpressionError> {
-    let render = |key: &str, template: &Option<Template>, place: Place| match template {
-        None => Ok(None),
-        Some(template) => template
-            .render(input, variables, place)
-            .map_err(|failed| named(&format!("event.{key}"), failed)),
-    };
-    if let Some(kind) = render("type", &mapping.kind, Place::Field)? {
-        event.kind = kind;
-    }
-    if let Some(source) = render("source", &mapping.source, Place::Field)? {
-        event.source = source;
-    }
-    if let Some(subject) = render("subject", &mapping.subject, Place::OptionalField)? {
-        event.subject = Some(subject);
-    }
-    if let Some(time) = render("time", &mapping.time, Place::OptionalField)? {
-        event.time = Some(time);
-    }
-    for (name, template) in &mapping.extensions {
-        let value = template.render(input, variables, Place::OptionalField);
-        let value = value.map_err(|failed| named(&format!("event.extensions.{name}"), failed))?;
-        if let Some(value) = value {
-            event.extensions.insert(name.clone(), value.into());
-        }
-    }
-    if let Some(data) = &mapping.data {
-        let data = data.run(input, variables).map_err(|failed| named("event.data", failed))?;
-        event.data = Data::Json(data.to_json());
-    }
-    Ok(())
 }
 
 /// `{event, outcome, reason, response}`, event and answer spliced in as they are.
