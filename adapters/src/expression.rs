@@ -19,6 +19,7 @@
 //! it gives is what came, byte for byte. So are the items that a bare path and `[]` give.
 
 mod guard;
+mod library;
 mod object;
 mod path;
 mod program;

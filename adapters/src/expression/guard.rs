@@ -154,7 +154,10 @@ fn is_text(term: &Term<&str>) -> bool {
 }
 
 /// Calls `look` with each direct child, definitions' bodies excepted.
-fn for_each_child<'t, 's>(term: &'t Term<&'s str>, look: &mut impl FnMut(&'t Term<&'s str>)) {
+pub(super) fn for_each_child<'t, 's>(
+    term: &'t Term<&'s str>,
+    look: &mut impl FnMut(&'t Term<&'s str>),
+) {
     match term {
         Term::Id
         | Term::Recurse

@@ -15,7 +15,7 @@ use jaq_core::{
 };
 use jaq_json::Val;
 
-use super::{ExpressionError, OUTPUT_MAX, Variables, guard, weigh};
+use super::{ExpressionError, OUTPUT_MAX, Variables, guard, library, weigh};
 
 /// The variables a program may mention, in the order they are passed.
 const VARIABLES: [&str; 5] = ["$route", "$delivery", "$attempt", "$idempotency_key", "$event"];
@@ -37,20 +37,14 @@ impl Program {
         guard::Refusal::new(code).check(&term, 0)?;
         let mentions_event = guard::mentions(&term, "$event");
         let main = Def { name: "__main", args: VARIABLES.to_vec(), body: weigh::weighed(term) };
-        let library = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let library = library.filter(|def| !guard::LEFT_OUT.contains(&def.name));
-        let prelude = library.map(|def| weigh::weighed_def(shorter(def))).chain([main]);
-        let arena = Arena::default();
-        let modules = Loader::new(prelude)
-            .load(&arena, File { code: MAIN, path: () })
-            .map_err(|_| ExpressionError::new("does not load"))?;
-        let natives = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-        let natives = natives.filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name));
-        let filter = Compiler::default()
-            .with_funs(natives.chain(weigh::natives()))
-            .with_global_vars(VARIABLES)
-            .compile(modules)
-            .map_err(|errors| undefined(code, errors.into_iter().flat_map(|(_, error)| error)))?;
+        let (few, all) = (Arena::default(), Arena::default());
+        let filter = compile(&few, library::needed_by(&main.body), main.clone())
+            // What is missing may be needed in a way that has no name: the whole library decides.
+            .or_else(|_| compile(&all, library::all(), main))
+            .map_err(|errors| match errors {
+                None => ExpressionError::new("does not load"),
+                Some(errors) => undefined(code, errors.into_iter()),
+            })?;
         Ok(Self { filter, mentions_event })
     }
 
@@ -109,6 +103,24 @@ impl Program {
             event,
         ])
     }
+}
+
+/// Compiles `main` with the definitions before it. `Err(None)`: it does not even load.
+fn compile<'s>(
+    arena: &'s Arena,
+    library: Vec<Def<&'static str>>,
+    main: Def<&'s str>,
+) -> Result<Filter<JustLut<Val>>, Option<Vec<jaq_core::compile::Error<&'s str>>>> {
+    let prelude = library.into_iter().map(shorter).chain([main]);
+    let file = File { code: MAIN, path: () };
+    let modules = Loader::new(prelude).load(arena, file).map_err(|_| None)?;
+    let natives = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+    let natives = natives.filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name));
+    Compiler::default()
+        .with_funs(natives.chain(weigh::natives()))
+        .with_global_vars(VARIABLES)
+        .compile(modules)
+        .map_err(|errors| Some(errors.into_iter().flat_map(|(_, errors)| errors).collect()))
 }
 
 /// The library's names live for ever; the program's own do not.
