@@ -32,7 +32,7 @@ use crate::{
 pub const RAW_MAX: usize = 64 << 10;
 
 /// So much of each of its texts is shown, in characters.
-const ABOUT_MAX: usize = 255;
+pub(crate) const ABOUT_MAX: usize = 255;
 
 /// A message, free of any client library's types.
 #[derive(Debug, Clone, Default)]

@@ -11,19 +11,27 @@
 //! fails is kept as dead and still answered 2xx: sending it again would fail again.
 
 mod config;
+mod content;
+mod events;
+mod form;
+mod headers;
+mod input;
+mod respond;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use self::{events::Source, respond::Respond};
 use super::{
     ConfigError,
     verify::{Unverified, Verified, Verifier},
 };
 use crate::{
     Accepted, Arrival, Timestamp,
-    event::{Data, Event},
+    event::EventMapping,
+    expression::{Expression, Variables},
 };
 
 pub use config::{
@@ -70,6 +78,11 @@ pub struct Hook {
     route: Arc<str>,
     path: String,
     verifier: Verifier,
+    /// Headers that no expression sees.
+    credentials: Vec<HeaderName>,
+    split: Option<Expression>,
+    event: EventMapping,
+    respond: Option<Respond>,
 }
 
 /// What a request turned out to hold.
@@ -103,8 +116,16 @@ impl Hook {
     /// # Errors
     /// What in `config` cannot work, with its key within `from.webhook`.
     pub fn new(route: Arc<str>, config: &WebhookConfig) -> Result<Self, ConfigError> {
-        let verifier = Verifier::new(&config.verify)?;
-        Ok(Self { route, path: config.path.clone(), verifier })
+        let respond = config.respond.as_ref().map(Respond::new).transpose()?;
+        Ok(Self {
+            route,
+            path: config.path.clone(),
+            verifier: Verifier::new(&config.verify)?,
+            credentials: input::credentials(&config.verify),
+            split: config.split.clone(),
+            event: config.event.clone(),
+            respond,
+        })
     }
 
     /// The route's name.
@@ -138,35 +159,28 @@ impl Hook {
         verified: &Verified,
         now: Timestamp,
     ) -> Result<Reading, Malformed> {
-        let id = verified.id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        crate::event::check_json(&request.raw).map_err(|error| Malformed {
-            status: StatusCode::BAD_REQUEST,
-            why: error.to_string(),
-        })?;
-        let event = Event {
-            id: id.clone(),
-            source: format!("/{}", self.route),
-            kind: "webhook".to_owned(),
-            subject: None,
-            time: Some(crate::event::attribute::rfc3339(now)),
-            datacontenttype: Some("application/json".to_owned()),
-            dataschema: None,
-            extensions: Default::default(),
-            traceparent: None,
-            hops: 0,
-            data: Data::Json(request.raw.clone()),
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let body = serde_json::json!({ "id": id }).to_string().into();
-        let answer = Answer { status: StatusCode::ACCEPTED, headers, body };
-        let arrivals = vec![Arrival { event: Ok(event), own_id: verified.id.is_some() }];
-        Ok(Reading { arrivals, reply: Reply { answer } })
+        let content = content::read(request, &self.event)?;
+        let input = Arc::new(input::of(request, &content.body, &self.credentials));
+        let variables = Variables { route: Arc::clone(&self.route), ..Variables::default() };
+        let source = Source { hook: self, request, input: &input, variables: &variables, now };
+        let events = source.events(content, verified.id.as_deref().filter(|id| !id.is_empty()))?;
+        let mut answer = self.verifier.answer().unwrap_or_else(|| respond::usual(&events));
+        if let Some(respond) = &self.respond {
+            answer = respond.answer(answer, &input, &variables);
+        }
+        Ok(Reading { arrivals: events.arrivals, reply: Reply { answer } })
+    }
+}
+
+impl Malformed {
+    fn new(why: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, why: why.into() }
     }
 }
 
 impl Reply {
-    /// The answer, now that the intake has said what became of the arrivals.
+    /// The answer, now that the intake has said what became of the arrivals. It tells of a repeat
+    /// when all of them are: part of a request that is new makes the request news.
     #[must_use]
     pub fn answer(self, accepted: &[Accepted]) -> Answer {
         let Self { mut answer } = self;
@@ -178,4 +192,5 @@ impl Reply {
     }
 }
 
-const DUPLICATE: HeaderName = HeaderName::from_static("tidegate-duplicate");
+/// Says `true` on the answer to what was sent before.
+pub const DUPLICATE: HeaderName = HeaderName::from_static("tidegate-duplicate");
