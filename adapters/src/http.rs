@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod caller;
 pub mod egress;
+mod hmac;
 pub mod target;
 pub mod tls;
 pub mod verify;

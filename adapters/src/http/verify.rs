@@ -1,8 +1,29 @@
 //! Webhook verification: is this request from whom it says it is, and is it fresh?
 //!
-//! Over the raw bytes, before anything of them is parsed; in constant time; with the same work and
-//! the same answer whatever is wrong. One module a provider, each citing the page it follows.
+//! Over the raw bytes, before anything of them is parsed. One module a scheme; a provider's cites
+//! the page it follows.
+//!
+//! **What a stranger may learn.** What a request shows by itself (a header that is missing, a
+//! timestamp that is old) is said at once, in words its sender can act on, and costs no
+//! cryptography. What depends on a secret takes the same work and gets the same words however
+//! wrong it is: every key is tried on every signature, in constant time, and no text holds a
+//! secret or anything computed from one.
+//!
+//! **What a request may cost.** One HMAC over it for each secret; signatures in one header are
+//! bounded, and a header that should be there once is refused when it is there twice.
 
+mod credentials;
+mod freshness;
+mod headers;
+mod hmac;
+mod signature;
+mod standard_webhooks;
+
+use self::{
+    credentials::{ApiKey, Basic},
+    hmac::HmacVerifier,
+    standard_webhooks::StandardWebhooks,
+};
 use super::{
     ConfigError,
     webhook::{Answer, Received, VerifyConfig},
@@ -11,7 +32,18 @@ use crate::Timestamp;
 
 /// Verifies the requests of one webhook.
 #[derive(Debug)]
-pub struct Verifier {}
+pub struct Verifier {
+    scheme: Scheme,
+}
+
+#[derive(Debug)]
+enum Scheme {
+    StandardWebhooks(StandardWebhooks),
+    Hmac(HmacVerifier),
+    ApiKey(ApiKey),
+    Basic(Basic),
+    None,
+}
 
 /// A request that is from whom it says it is.
 #[derive(Debug, Default)]
@@ -34,18 +66,31 @@ impl Verifier {
     /// # Errors
     /// What cannot work, with its key within `verify`.
     pub fn new(config: &VerifyConfig) -> Result<Self, ConfigError> {
-        match config {
-            VerifyConfig::None(_) => Ok(Self {}),
-            other => Err(ConfigError::new(other.to_string(), "not built")),
-        }
+        let scheme = match config {
+            VerifyConfig::StandardWebhooks(config) => {
+                Scheme::StandardWebhooks(StandardWebhooks::new(config)?)
+            }
+            VerifyConfig::Hmac(config) => Scheme::Hmac(HmacVerifier::new(config)?),
+            VerifyConfig::ApiKey(config) => Scheme::ApiKey(ApiKey::new(config)?),
+            VerifyConfig::Basic(config) => Scheme::Basic(Basic::new(config)?),
+            VerifyConfig::None(_) => Scheme::None,
+            other => return Err(ConfigError::new(other.to_string(), "not built")),
+        };
+        Ok(Self { scheme })
     }
 
     /// Whether `request`, received at `now`, is genuine.
     ///
     /// # Errors
-    /// Why not; the answer is 401.
-    pub fn verify(&self, _request: &Received, _now: Timestamp) -> Result<Verified, Unverified> {
-        Ok(Verified::default())
+    /// Why not; the answer is 401, with [`Verifier::challenge`].
+    pub fn verify(&self, request: &Received, now: Timestamp) -> Result<Verified, Unverified> {
+        match &self.scheme {
+            Scheme::StandardWebhooks(scheme) => scheme.verify(request, now),
+            Scheme::Hmac(scheme) => scheme.verify(request, now),
+            Scheme::ApiKey(scheme) => scheme.verify(request),
+            Scheme::Basic(scheme) => scheme.verify(request),
+            Scheme::None => Ok(Verified::default()),
+        }
     }
 
     /// What the provider wants to hear as a yes; `None` is the usual answer.
@@ -53,4 +98,17 @@ impl Verifier {
     pub fn answer(&self) -> Option<Answer> {
         None
     }
+
+    /// The `WWW-Authenticate` of a 401 (RFC 9110 §11.6.1), where HTTP has a name for what is due.
+    /// Clients that hold Basic credentials may wait for it before they send them.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&'static str> {
+        match &self.scheme {
+            Scheme::Basic(_) => Some(r#"Basic realm="tidegate", charset="UTF-8""#),
+            _ => None,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,11 @@
 //! Signatures of outgoing requests, over the bytes as they go out.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sha1::Sha1;
-use sha2::{Sha256, Sha512};
 
 use crate::http::{
-    ConfigError, HmacAlgorithm, HmacConfig, HmacEncoding, StandardWebhooksConfig, header_name,
+    ConfigError, HmacConfig, HmacEncoding, StandardWebhooksConfig, header_name,
+    hmac::{self, Key, Piece, Signed},
 };
 
 /// What may be signed.
@@ -28,7 +26,7 @@ pub(crate) enum Signer {
     /// <https://www.standardwebhooks.com>, symmetric scheme `v1`.
     StandardWebhooks {
         /// The decoded key.
-        key: Vec<u8>,
+        key: Key,
     },
     /// An HMAC (RFC 2104) in a header.
     Hmac(HmacSigner),
@@ -37,22 +35,11 @@ pub(crate) enum Signer {
 /// A plain HMAC, as configured.
 pub(crate) struct HmacSigner {
     header: HeaderName,
-    algorithm: HmacAlgorithm,
     encoding: HmacEncoding,
     prefix: String,
-    key: Vec<u8>,
+    key: Key,
     signed: Vec<Piece>,
     timestamp_header: Option<HeaderName>,
-}
-
-/// A piece of what is signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    Raw,
-    Timestamp,
-    Id,
-    Url,
 }
 
 impl Signer {
@@ -61,15 +48,8 @@ impl Signer {
     /// # Errors
     /// When the secret is not Base64, or empty.
     pub(crate) fn standard_webhooks(config: &StandardWebhooksConfig) -> Result<Self, ConfigError> {
-        let problem = |problem: &str| ConfigError::new("auth.standard_webhooks.secret", problem);
-        let secret = config.secret.expose();
-        let encoded = secret.strip_prefix("whsec_").unwrap_or(secret);
-        let key = STANDARD
-            .decode(encoded)
-            .map_err(|_| problem("is not `whsec_` and Base64: copy it whole"))?;
-        if key.is_empty() {
-            return Err(problem("is empty"));
-        }
+        let key = hmac::webhook_key(config.secret.expose())
+            .map_err(|problem| ConfigError::new("auth.standard_webhooks.secret", problem))?;
         Ok(Self::StandardWebhooks { key })
     }
 
@@ -79,13 +59,13 @@ impl Signer {
     /// An empty secret, a header that is none, an unknown placeholder, or a timestamp that is
     /// signed and not sent.
     pub(crate) fn hmac(config: &HmacConfig) -> Result<Self, ConfigError> {
-        let key = config.secret.expose().as_bytes().to_vec();
+        let key = config.secret.expose().as_bytes();
         if key.is_empty() {
             return Err(ConfigError::new("auth.hmac.secret", "is empty"));
         }
         HeaderValue::from_str(&config.prefix)
             .map_err(|_| ConfigError::new("auth.hmac.prefix", "does not fit into a header"))?;
-        let signed = pieces(&config.signed)?;
+        let signed = hmac::pieces("auth.hmac.signed", &config.signed)?;
         let timestamp_header = config
             .timestamp_header
             .as_deref()
@@ -99,10 +79,9 @@ impl Signer {
         }
         Ok(Self::Hmac(HmacSigner {
             header: header_name("auth.hmac.header", &config.header)?,
-            algorithm: config.algorithm,
             encoding: config.encoding,
             prefix: config.prefix.clone(),
-            key,
+            key: Key::new(config.algorithm, key),
             signed,
             timestamp_header,
         }))
@@ -133,24 +112,20 @@ impl Signer {
                 let [id_name, timestamp_name, signature_name] = &WEBHOOK_HEADERS;
                 set(id_name, parts.id);
                 set(timestamp_name, &timestamp);
-                let signature = mac(HmacAlgorithm::Sha256, key, signed);
+                let signature = key.mac(signed);
                 set(signature_name, &format!("v1,{}", STANDARD.encode(signature)));
             }
-            Self::Hmac(hmac) => {
-                let signed = hmac.signed.iter().map(|piece| match piece {
-                    Piece::Text(text) => text.as_bytes(),
-                    Piece::Raw => parts.raw,
-                    Piece::Timestamp => timestamp.as_bytes(),
-                    Piece::Id => parts.id.as_bytes(),
-                    Piece::Url => parts.url.as_bytes(),
-                });
-                let signature = mac(hmac.algorithm, &hmac.key, signed);
-                let signature = match hmac.encoding {
-                    HmacEncoding::Hex => hex(&signature),
+            Self::Hmac(signer) => {
+                let Parts { id, url, raw, .. } = *parts;
+                let signed = Signed { id, timestamp: &timestamp, url, raw };
+                let signature =
+                    signer.key.mac(signer.signed.iter().map(|piece| signed.piece(piece)));
+                let signature = match signer.encoding {
+                    HmacEncoding::Hex => hmac::hex(&signature),
                     HmacEncoding::Base64 => STANDARD.encode(signature),
                 };
-                set(&hmac.header, &format!("{}{signature}", hmac.prefix));
-                if let Some(name) = &hmac.timestamp_header {
+                set(&signer.header, &format!("{}{signature}", signer.prefix));
+                if let Some(name) = &signer.timestamp_header {
                     set(name, &timestamp);
                 }
             }
@@ -164,75 +139,10 @@ const WEBHOOK_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("webhook-signature"),
 ];
 
-/// Reads `signed`: text and a closed set of placeholders, nothing of it interpreted further.
-fn pieces(signed: &str) -> Result<Vec<Piece>, ConfigError> {
-    const PLACEHOLDERS: [(&str, Piece); 4] = [
-        ("{raw}", Piece::Raw),
-        ("{timestamp}", Piece::Timestamp),
-        ("{id}", Piece::Id),
-        ("{url}", Piece::Url),
-    ];
-    let mut pieces = Vec::new();
-    let mut rest = signed;
-    while let Some(brace) = rest.find(['{', '}']) {
-        let (text, at) = rest.split_at(brace);
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text.to_owned()));
-        }
-        let known = PLACEHOLDERS.iter().find(|(name, _)| at.starts_with(name));
-        let Some((name, piece)) = known else {
-            return Err(ConfigError::new(
-                "auth.hmac.signed",
-                "has a brace that starts none of {raw}, {timestamp}, {id} and {url}",
-            ));
-        };
-        pieces.push(piece.clone());
-        rest = &at[name.len()..];
-    }
-    if !rest.is_empty() {
-        pieces.push(Piece::Text(rest.to_owned()));
-    }
-    if !pieces.contains(&Piece::Raw) {
-        return Err(ConfigError::new("auth.hmac.signed", "must name {raw}, the request's body"));
-    }
-    Ok(pieces)
-}
-
-fn mac<'a>(
-    algorithm: HmacAlgorithm,
-    key: &[u8],
-    signed: impl IntoIterator<Item = &'a [u8]>,
-) -> Vec<u8> {
-    fn run<'a, M: Mac + hmac::digest::KeyInit>(
-        key: &[u8],
-        signed: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Vec<u8> {
-        let mut mac = <M as Mac>::new_from_slice(key).expect("an HMAC key may have any length");
-        for piece in signed {
-            mac.update(piece);
-        }
-        mac.finalize().into_bytes().to_vec()
-    }
-    match algorithm {
-        HmacAlgorithm::Sha1 => run::<Hmac<Sha1>>(key, signed),
-        HmacAlgorithm::Sha256 => run::<Hmac<Sha256>>(key, signed),
-        HmacAlgorithm::Sha512 => run::<Hmac<Sha512>>(key, signed),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::{http::HmacAlgorithm, secret::Secret};
 
     fn config(signed: &str) -> HmacConfig {
         HmacConfig {
@@ -272,23 +182,6 @@ mod tests {
         assert_eq!(headers["webhook-signature"], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
-    /// RFC 2202 §3 test case 2 and RFC 4231 §4.3 test case 2.
-    #[test]
-    fn hmacs_match_the_vectors_of_the_rfcs() {
-        let data: [&[u8]; 2] = [b"what do ya want ", b"for nothing?"];
-        let hex_of = |algorithm| hex(&mac(algorithm, b"Jefe", data));
-        assert_eq!(hex_of(HmacAlgorithm::Sha1), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
-        assert_eq!(
-            hex_of(HmacAlgorithm::Sha256),
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
-        assert_eq!(
-            hex_of(HmacAlgorithm::Sha512),
-            "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554\
-             9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"
-        );
-    }
-
     #[test]
     fn what_is_signed_is_byte_exact() {
         let mut config = config("v0:{timestamp}:{id}:{url}:{raw}");
@@ -298,7 +191,7 @@ mod tests {
             Parts { id: "i", timestamp_s: 7, url: "https://x.example/a?b=%20", raw: b"\xff{id}\n" };
         let headers = signed(&Signer::hmac(&config).unwrap(), &parts);
         let exact: [&[u8]; 1] = [b"v0:7:i:https://x.example/a?b=%20:\xff{id}\n"];
-        let expected = hex(&mac(HmacAlgorithm::Sha256, b"key", exact));
+        let expected = hmac::hex(&Key::new(HmacAlgorithm::Sha256, b"key").mac(exact));
         assert_eq!(headers["x-signature"], format!("v0={expected}"));
         assert_eq!(headers["x-timestamp"], "7");
     }
@@ -312,9 +205,9 @@ mod tests {
         config.secret = Secret::new("k".repeat(200));
         let parts = Parts { id: "", timestamp_s: 0, url: "", raw: b"data" };
         let headers = signed(&Signer::hmac(&config).unwrap(), &parts);
-        let hashed = <Sha256 as sha2::Digest>::digest("k".repeat(200));
+        let hashed = <sha2::Sha256 as sha2::Digest>::digest("k".repeat(200));
         let data: [&[u8]; 1] = [b"data"];
-        let expected = STANDARD.encode(mac(HmacAlgorithm::Sha256, &hashed, data));
+        let expected = STANDARD.encode(Key::new(HmacAlgorithm::Sha256, &hashed).mac(data));
         assert_eq!(headers["x-signature"], expected);
     }
 

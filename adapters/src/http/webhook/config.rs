@@ -14,6 +14,10 @@ use crate::{
     units,
 };
 
+/// How far a timestamp may be from now in the presets that have one: what Stripe's own libraries
+/// default to, and what Slack's documentation asks for.
+pub(crate) const PRESET_TOLERANCE: Duration = Duration::from_secs(300);
+
 /// `server:`, the public listener.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,11 +214,10 @@ impl VerifyConfig {
     /// `None` where the scheme has no timestamp.
     #[must_use]
     pub fn tolerance(&self) -> Option<Duration> {
-        const PRESET: Duration = Duration::from_secs(300);
         match self {
             Self::StandardWebhooks(config) => Some(config.tolerance),
             Self::Hmac(config) => config.timestamp_header.as_ref().map(|_| config.tolerance),
-            Self::Stripe(_) | Self::Slack(_) => Some(PRESET),
+            Self::Stripe(_) | Self::Slack(_) => Some(PRESET_TOLERANCE),
             Self::Github(_)
             | Self::Shopify(_)
             | Self::Square(_)
