@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tidegate_adapters::secret::Mask;
+use tidegate_adapters::{http::webhook::VerifyConfig, secret::Mask};
 
 use super::{
     self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target,
@@ -249,6 +250,7 @@ fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
     let routes = value.as_object_mut().and_then(|root| root.remove("routes"));
     let mut routes = typed("routes", routes.unwrap_or_default())?;
     add_replies(&mut routes)?;
+    routes.values().for_each(|route| learn_basic(route, mask));
     Ok(Config {
         settings: typed("settings", value)?,
         upstreams: typed("upstreams", upstreams.unwrap_or_default())?,
@@ -277,6 +279,15 @@ fn add_replies(routes: &mut BTreeMap<Arc<str>, RouteConfig>) -> Result<(), Probl
     let of_replies: Vec<(Arc<str>, RouteConfig)> = of_replies.collect();
     routes.extend(of_replies);
     Ok(())
+}
+
+/// A sender's Basic credentials arrive as one word, and an event may be made of headers.
+fn learn_basic(route: &RouteConfig, mask: &Mask) {
+    if let config::Source::Webhook(webhook) = &route.from
+        && let VerifyConfig::Basic(basic) = &webhook.verify
+    {
+        mask.add(&STANDARD.encode(format!("{}:{}", basic.username, basic.password.expose())));
+    }
 }
 
 fn typed<T: DeserializeOwned>(section: &str, value: Value) -> Result<T, Problem> {

@@ -34,9 +34,6 @@ const CORE_ATTRIBUTES: [&str; 10] = [
 const RESERVED_ARGUMENTS: [&str; 3] =
     ["x-delivery-limit", "x-queue-type", "x-single-active-consumer"];
 
-/// AMQP carries names as short strings.
-const TOO_LONG: &str = "longer than 255 bytes, which is AMQP's limit";
-
 /// Whether `name` fits `rule`.
 ///
 /// # Errors
@@ -53,9 +50,9 @@ pub(crate) fn check(rule: NameRule, name: &str) -> Result<(), String> {
         NameRule::Argument if RESERVED_ARGUMENTS.contains(&name) => {
             Err("Tidegate sets this argument itself; leave it out".into())
         }
-        NameRule::Argument if name.len() > 255 => Err(TOO_LONG.into()),
         NameRule::Argument | NameRule::Free if name.is_empty() => Err("a name is missing".into()),
-        NameRule::Argument | NameRule::Free => Ok(()),
+        NameRule::Argument => short(name),
+        NameRule::Free => Ok(()),
     }
 }
 
@@ -81,9 +78,7 @@ fn message_header(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a name is missing".into());
     }
-    if name.len() > 255 {
-        return Err(TOO_LONG.into());
-    }
+    short(name)?;
     if ["cloudevents:", "cloudevents_", "ce-"].iter().any(|prefix| lower.starts_with(prefix)) {
         return Err("headers of this name carry a CloudEvent's attributes, which the envelope \
             writes; leave it out"
@@ -97,6 +92,17 @@ fn message_header(name: &str) -> Result<(), String> {
         return Err("RabbitMQ wants a list of routing keys in this header, and headers are text \
             here; bind what should get the event too"
             .into());
+    }
+    Ok(())
+}
+
+/// Whether AMQP can carry `text` as a short string.
+///
+/// # Errors
+/// When it is too long.
+pub(crate) fn short(text: &str) -> Result<(), String> {
+    if text.len() > 255 {
+        return Err("longer than 255 bytes, which is AMQP's limit".into());
     }
     Ok(())
 }
@@ -116,9 +122,7 @@ pub(crate) fn exchange(name: &str) -> Result<(), String> {
                 .into(),
         );
     }
-    if name.len() > 255 {
-        return Err(TOO_LONG.into());
-    }
+    short(name)?;
     if name.starts_with("amq.") && !PREDECLARED.contains(&name) {
         return Err("names that begin with `amq.` are RabbitMQ's own, and it has none of this \
             name; choose another, or `amq.topic`"

@@ -27,12 +27,8 @@ use super::{
 pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Result<Value, Wrong> {
     let text = scalar.text.as_str();
     let is_secret = matches!(kind, Kind::Secret | Kind::HeaderSecret | Kind::WebhookSecret);
-    let may_be_empty = match kind {
-        Kind::AnyText => true,
-        // It has words of its own for it.
-        Kind::Exchange => !null,
-        _ => false,
-    };
+    // An exchange has words of its own for it.
+    let may_be_empty = matches!(kind, Kind::AnyText) || (matches!(kind, Kind::Exchange) && !null);
     if (text.is_empty() && !may_be_empty) || (null && is_secret) {
         return Err(empty(is_secret, null).into());
     }
@@ -40,10 +36,7 @@ pub(crate) fn read(kind: Kind, scalar: &Scalar, null: bool, mask: &Mask) -> Resu
     let shown = if scalar.secret { "the value" } else { text };
     match kind {
         Kind::Text | Kind::AnyText | Kind::Path => Ok(text.into()),
-        Kind::ShortText(most) if text.len() > most => {
-            Err(format!("longer than {most} bytes, which is AMQP's limit").into())
-        }
-        Kind::ShortText(_) => Ok(text.into()),
+        Kind::ShortText => names::short(text).map(|()| text.into()).map_err(Wrong::from),
         Kind::Exchange => names::exchange(text).map(|()| text.into()).map_err(Wrong::from),
         Kind::Secret => Ok(secret(text, mask)),
         Kind::HeaderSecret => header_secret(text, mask),

@@ -90,8 +90,8 @@ pub(crate) enum Kind {
     Text,
     /// Text, empty too.
     AnyText,
-    /// Text of this many bytes at most.
-    ShortText(usize),
+    /// Text that AMQP carries as a short string: 255 bytes at most.
+    ShortText,
     /// The name of an exchange to publish to.
     Exchange,
     /// Text that never shows, not empty.

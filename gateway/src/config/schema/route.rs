@@ -49,12 +49,9 @@ const fn without_defaults() -> [Key; RETRY.len()] {
     keys
 }
 
-/// AMQP carries queue, exchange and routing key as short strings.
-const SHORT: Kind = Kind::ShortText(255);
-
 /// `queue` has a default too, `tidegate.<route>`, which the walk cannot know.
 const CONSUMER: &[Key] = &[
-    optional("queue", Shape::Scalar(SHORT)),
+    optional("queue", Shape::Scalar(Kind::ShortText)),
     default("bind", "[]", Shape::List(&BIND)),
     default("arguments", EMPTY, Shape::Named(NameRule::Argument, &Shape::Any)),
     default("declare", "true", Shape::Scalar(Kind::Flag)),
@@ -65,8 +62,8 @@ const CONSUMER: &[Key] = &[
 ];
 
 static BIND: Shape = Shape::Map(&[
-    required("exchange", Shape::Scalar(SHORT)),
-    required("key", Shape::Scalar(SHORT)),
+    required("exchange", Shape::Scalar(Kind::ShortText)),
+    required("key", Shape::Scalar(Kind::ShortText)),
 ]);
 
 /// Absent ones have the default of the envelope that arrives.

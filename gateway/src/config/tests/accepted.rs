@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tidegate_adapters::{
     http::{
-        BodyConfig, ClientAuth, Encode, HmacAlgorithm, HmacEncoding, RetryOn, StatusPattern,
-        webhook::VerifyConfig,
+        BodyConfig, ClientAuth, Encode, HmacAlgorithm, HmacEncoding, HttpTargetConfig, RetryOn,
+        StatusPattern, webhook::VerifyConfig,
     },
-    rabbitmq::{BindConfig, ConsumerConfig, Envelope, OnUnroutable},
+    rabbitmq::{BindConfig, ConsumerConfig, Envelope, OnUnroutable, PublisherConfig},
 };
 
 use super::*;
@@ -412,7 +412,9 @@ routes:
       exchange: loyalty
       key: '{.type}'
       on_unroutable: drop
-      event: { type: 'loyalty.points-{.outcome}.v1', data: '{order: .event.data.orderId, job: .response.headers.location}' }
+      event:
+        type: 'loyalty.points-{.outcome}.v1'
+        data: '{order: .event.data.orderId, job: .response.headers.location}'
   loyalty-webhooks:
     from:
       webhook:

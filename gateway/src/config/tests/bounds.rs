@@ -117,6 +117,13 @@ fn secrets_never_show_in_the_debug_output_of_a_configuration() {
 }
 
 #[test]
+fn basic_credentials_are_masked_as_they_arrive() {
+    let basic = "path: /h, verify: { basic: { username: u, password: basic-secret-1 } }";
+    let config = accepted(&hook(basic, "exchange: e", ""));
+    assert_eq!(config.mask.apply("Basic dTpiYXNpYy1zZWNyZXQtMQ=="), "Basic ***");
+}
+
+#[test]
 fn secrets_of_webhooks_never_show() {
     const SECRETS: [(&str, &str); 5] = [
         ("github: { secrets: [github-secret-1, github-secret-2] }", "github-secret-2"),

@@ -13,10 +13,8 @@ fn an_exchange_has_a_name_that_can_be_published_to() {
     refuses(&hook(NONE, "", ""), &["a.yaml:4:11  routes.h.to.rabbitmq\n    needs `exchange`"]);
     refuses(
         &hook(NONE, "exchange: ''", ""),
-        &[
-            "a.yaml:4:33  routes.h.to.rabbitmq.exchange\n    RabbitMQ's default exchange, which has \
-            no name, is not published to: name an exchange, and bind the RabbitMQ queue to it",
-        ],
+        &["a.yaml:4:33  routes.h.to.rabbitmq.exchange\n    RabbitMQ's default exchange, which \
+            has no name, is not published to: name an exchange, and bind the RabbitMQ queue to it"],
     );
     refuses(
         &hook(NONE, "exchange: ", ""),
@@ -30,10 +28,8 @@ fn an_exchange_has_a_name_that_can_be_published_to() {
     );
     refuses(
         &hook(NONE, &format!("exchange: {}", "x".repeat(256)), ""),
-        &[
-            "a.yaml:4:33  routes.h.to.rabbitmq.exchange\n    longer than 255 bytes, which is AMQP's \
-            limit",
-        ],
+        &["a.yaml:4:33  routes.h.to.rabbitmq.exchange\n    longer than 255 bytes, which is \
+            AMQP's limit"],
     );
     accepted(&hook(NONE, "exchange: amq.topic", ""));
     accepted(&hook(NONE, &format!("exchange: {}", "x".repeat(255)), ""));
@@ -70,7 +66,8 @@ fn headers_that_the_envelope_writes_are_not_set_by_hand() {
     refuses(
         &hook(
             NONE,
-            "exchange: e, headers: { 'cloudEvents:id': a, CE-Type: b, traceparent: c, CC: d, '': e }",
+            "exchange: e, headers: { 'cloudEvents:id': a, CE-Type: b, traceparent: c, CC: d, \
+             '': e }",
             "",
         ),
         &[
@@ -93,10 +90,8 @@ fn headers_that_the_envelope_writes_are_not_set_by_hand() {
 fn a_broker_names_no_time_to_wait() {
     refuses(
         &hook(NONE, "exchange: e", "    retry: { retry_after_max: 1h }\n"),
-        &[
-            "a.yaml:5:14  routes.h.retry.retry_after_max\n    has no effect where a route publishes, \
-            for a broker names no time to wait; leave it out",
-        ],
+        &["a.yaml:5:14  routes.h.retry.retry_after_max\n    has no effect where a route \
+            publishes, for a broker names no time to wait; leave it out"],
     );
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_adapters::http::{
-    HmacAlgorithm, HmacEncoding,
+    HmacAlgorithm, HmacEncoding, WebhookConfig,
     webhook::{SecretEncoding, VerifyConfig},
 };
 
@@ -194,10 +194,8 @@ fn what_an_hmac_signs_can_be_read_from_the_request() {
     let unsigned = "hmac: { header: S, secrets: [s], signed: '{id}', id_header: I }";
     assert_eq!(
         warned(&verified(unsigned, "")),
-        [
-            "a.yaml:3:77  routes.h.from.webhook.verify.hmac.signed\n    has no `{raw}`: who has seen \
-            one request can send any body with its signature"
-        ]
+        ["a.yaml:3:77  routes.h.from.webhook.verify.hmac.signed\n    has no `{raw}`: who has \
+            seen one request can send any body with its signature"]
     );
 }
 
@@ -286,10 +284,8 @@ fn a_path_is_exact_and_has_one_spelling() {
     }
     refuses(
         &hook("path: '/h/{id}', verify: { none: {} }", "exchange: e", ""),
-        &[
-            "a.yaml:3:34  routes.h.from.webhook.path\n    the path of a webhook is exact: it has no \
-            placeholders",
-        ],
+        &["a.yaml:3:34  routes.h.from.webhook.path\n    the path of a webhook is exact: it has \
+            no placeholders"],
     );
     for path in ["/", "/a/", "/a/b-c_d.e~f", "/%C3%BC", "/a;b=c,d@e:f", "/a%2Fb"] {
         let yaml = hook(&format!("path: '{path}', verify: {{ none: {{}} }}"), "exchange: e", "");
@@ -300,7 +296,8 @@ fn a_path_is_exact_and_has_one_spelling() {
 #[test]
 fn two_routes_on_one_path_are_refused_at_the_second() {
     let yaml = format!(
-        "{}  i:\n    from: {{ webhook: {{ {NONE} }} }}\n    to: {{ rabbitmq: {{ exchange: e }} }}\n",
+        "{}  i:\n    from: {{ webhook: {{ {NONE} }} }}\n    \
+         to: {{ rabbitmq: {{ exchange: e }} }}\n",
         hook(NONE, "exchange: e", "")
     );
     refuses(
