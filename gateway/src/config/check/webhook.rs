@@ -13,6 +13,9 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, webhook: &Value) {
         credentials(check, &below, verify);
         if let Some(hmac) = verify.get("hmac") {
             signature(check, &format!("{below}.hmac"), hmac);
+            if webhook.pointer("/event/id").is_none() {
+                identity(check, &format!("{below}.hmac"), hmac);
+            }
         }
         // One that does not read has a problem of its own.
         if let Ok(scheme) = VerifyConfig::deserialize(verify) {
@@ -94,6 +97,25 @@ fn signature(check: &mut Check<'_>, path: &str, hmac: &Value) {
             "has no `{raw}`: who has seen one request can send any body with its signature",
         );
     }
+}
+
+/// A timestamp bounds how long a request can be sent again; that it is a repeat, only an id that
+/// cannot be changed tells.
+fn identity(check: &mut Check<'_>, path: &str, hmac: &Value) {
+    let text = |key: &str| hmac.get(key).and_then(Value::as_str);
+    let Some(signed) = text("signed").filter(|_| text("timestamp_header").is_some()) else {
+        return;
+    };
+    let what = match text("id_header") {
+        None => "names no id, so every request has a fresh one",
+        Some(_) if !signed.contains("{id}") => "has an id that is not signed",
+        Some(_) => return,
+    };
+    let message = format!(
+        "{what}: a request that is sent again within its tolerance can pass for a new one; take \
+         `event.id` from the body, or sign `{{id}}`, which `id_header` carries"
+    );
+    check.warn(path, message);
 }
 
 fn url(check: &mut Check<'_>, path: &str, scheme: &VerifyConfig) {

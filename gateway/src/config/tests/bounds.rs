@@ -174,12 +174,22 @@ proptest! {
     #[test]
     fn a_damaged_configuration_is_loaded_or_refused(
         at in 0_usize..400,
+        of_webhooks in any::<bool>(),
         with in "[-{}\\[\\]:#'\"&*!|>%@`, \n\ta\u{1f355}]{1,3}",
     ) {
-        let mut yaml = super::with(
-            "    headers: { A: 'x{.y}', B: \"z\" }\n",
-            "    when: >-\n      .a\n      | .b\n",
-        );
+        let mut yaml = if of_webhooks {
+            hook(
+                "path: /h, verify: { hmac: { header: S, secrets: ['a'], signed: '{url}.{raw}' } }",
+                "exchange: e, key: '{.type}.x', headers: { A: \"b\" }",
+                "    retry: { attempts: 3 }\nserver: { public_url: 'https://h.example' }\n",
+            )
+        } else {
+            super::with(
+                "    headers: { A: 'x{.y}', B: \"z\" }\n",
+                "    when: >-\n      .a\n      | .b\n    \
+                 reply: { exchange: e, event: { type: t } }\n",
+            )
+        };
         let at = (0..=at.min(yaml.len())).rev().find(|at| yaml.is_char_boundary(*at)).unwrap_or(0);
         yaml.insert_str(at, &with);
         let _ = load_text(&yaml);

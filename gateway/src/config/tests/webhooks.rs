@@ -200,6 +200,35 @@ fn what_an_hmac_signs_can_be_read_from_the_request() {
 }
 
 #[test]
+fn a_timestamp_without_an_id_that_holds_is_warned_of() {
+    let said = |what: &str| {
+        format!(
+            "a.yaml:3:44  routes.h.from.webhook.verify.hmac\n    {what}: a request that is sent \
+             again within its tolerance can pass for a new one; take `event.id` from the body, or \
+             sign `{{id}}`, which `id_header` carries"
+        )
+    };
+    let hmac = |signed: &str, more: &str| {
+        format!(
+            "hmac: {{ header: S, secrets: [s], timestamp_header: T, signed: '{signed}'{more} }}"
+        )
+    };
+    let fresh = hmac("{timestamp}.{raw}", "");
+    assert_eq!(
+        warned(&verified(&fresh, "")),
+        [said("names no id, so every request has a fresh one")]
+    );
+    let unsigned = hmac("{timestamp}.{raw}", ", id_header: I");
+    assert_eq!(warned(&verified(&unsigned, "")), [said("has an id that is not signed")]);
+    let none: [&str; 0] = [];
+    let signed = hmac("{id}.{timestamp}.{raw}", ", id_header: I");
+    assert_eq!(warned(&verified(&signed, "")), none);
+    for hmac in [fresh, unsigned] {
+        assert_eq!(warned(&verified(&hmac, ", event: { id: '{.body.id}' }")), none);
+    }
+}
+
+#[test]
 fn schemes_that_sign_the_url_need_to_know_it() {
     let said = |key: &str| {
         format!(
