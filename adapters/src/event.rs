@@ -10,8 +10,7 @@
 //! HTTP request     ─┘   └─► plain                                    ─┘
 //! ```
 //!
-//! The envelopes are read here; what writes them for a target belongs beside what reads them, in
-//! the same three files, and comes with the publisher.
+//! What a target publishes is written by the same envelopes, in `write`.
 
 pub mod attribute;
 pub mod cloudevents;
@@ -22,8 +21,10 @@ pub mod plain;
 mod mapping;
 mod members;
 mod stored;
+mod write;
 
 pub use mapping::{Draft, EventMapping};
+pub use write::Written;
 
 use std::collections::BTreeMap;
 

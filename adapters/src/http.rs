@@ -1,9 +1,10 @@
-//! HTTP: what both ends share. Its ends: [`caller`], and the receiver of [`webhook`]s.
+//! HTTP: what both ends share. Its ends: [`caller`], and [`receiver`], which takes [`webhook`]s.
 
 pub mod auth;
 pub mod caller;
 pub mod egress;
 mod hmac;
+pub mod receiver;
 pub mod target;
 pub mod tls;
 pub mod verify;
@@ -15,7 +16,8 @@ pub use self::{
         StandardWebhooksConfig,
     },
     caller::Api,
-    webhook::{ServerConfig, WebhookConfig},
+    receiver::Receiver,
+    webhook::{Hook, ServerConfig, WebhookConfig, WebhookLimitConfig},
 };
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
@@ -48,6 +49,9 @@ const TIME: &[&str] = &[
 ];
 const SOURCE: &[&str] = &["eventSource", "event_source", "source"];
 const SUBJECT: &[&str] = &["eventSubject", "event_subject", "subject"];
+const CONTENT_TYPE: &[&str] = &["dataContentType", "data_content_type", "datacontenttype"];
+const SCHEMA: &[&str] = &["dataSchema", "data_schema", "dataschema"];
+const ENCODING: &[&str] = &["dataEncoding", "data_encoding"];
 
 /// The envelope, both parts as they came.
 #[derive(Deserialize)]
@@ -98,6 +102,8 @@ pub fn read(message: &Message) -> Result<Option<Draft>, EventError> {
     }
     let version = take(VERSION)?;
     let (source, subject) = (take(SOURCE)?, take(SUBJECT)?);
+    let (datacontenttype, dataschema) = (take(CONTENT_TYPE)?, take(SCHEMA)?);
+    let encoding = take(ENCODING)?;
     let time = TIME.iter().find_map(|name| metadata.remove(*name).filter(is_there));
     let time = match time {
         Some(Value::Number(number)) => number.as_i64().and_then(unix_time).map(Value::from),
@@ -108,16 +114,32 @@ pub fn read(message: &Message) -> Result<Option<Draft>, EventError> {
         extensions.insert("version".to_owned(), version.into());
     }
     let data = envelope.data.map(|raw| message.body.slice_ref(raw.get().as_bytes()));
+    let data = match (data, encoding.as_deref()) {
+        (Some(json), Some("base64")) => from_base64(&json)?,
+        (Some(json), _) => Data::Json(json),
+        (None, _) => Data::Absent,
+    };
     Ok(Some(Draft {
         id,
         source,
         kind,
         subject,
         time: text_of("time", time)?,
+        datacontenttype,
+        dataschema,
         extensions,
-        data: data.map_or(Data::Absent, Data::Json),
+        data,
         ..Draft::default()
     }))
+}
+
+/// Data that is no JSON, as [`Event::write_metadata_data`](super::Event::write_metadata_data)
+/// writes it.
+fn from_base64(json: &[u8]) -> Result<Data, EventError> {
+    let text = serde_json::from_slice::<String>(json).ok();
+    let bytes = text.and_then(|text| STANDARD.decode(text).ok());
+    let wrong = || wrong("data", "is no Base64, though `dataEncoding` says so");
+    bytes.map(|bytes| Data::Binary(bytes.into())).ok_or_else(wrong)
 }
 
 /// Null and the empty text are how some senders write "none".

@@ -1,116 +1,263 @@
-//! RabbitMQ as a place to put one event: what `tidegate emit` and `POST /api/v1/events` do.
+//! RabbitMQ as a target: messages published in windows, each confirmed.
+//!
+//! # The yes
+//!
+//! A delivery is delivered when RabbitMQ has confirmed its message and has not returned it, and
+//! never else. Confirms come late and in bunches: one at a time would be a message a round trip. So
+//! what has gathered is published as a window of up to [`WINDOW`] messages, and all its confirms are
+//! awaited; meanwhile the next window gathers and goes out on another channel.
+//!
+//! ```text
+//! callers ─► jobs (bounded) ─► window ─► publish all ─► await all confirms ─► answer each
+//!                                │                        │ nothing in time, or cut off:
+//!                                └─ another channel       └─► ambiguous: published again, same id
+//! ```
+//!
+//! # What the library does
+//!
+//! - A channel is used by one task only: the library numbers and sends under two locks, and two
+//!   tasks could swap their confirms.
+//! - RabbitMQ returns an unroutable message before it confirms it, and confirms in bunches; the
+//!   library hands a return to whichever confirm comes first. So returns are matched by
+//!   `message_id`, over the window; two messages of one id never share a window.
+//!
+//! # Down and blocked
+//!
+//! While there is no connection, or RabbitMQ has blocked it for want of memory or disk, nothing is
+//! admitted ([`Publisher::flowing`]): waiting is no attempt. A window that is under way when the
+//! block comes waits for its end. One that is under way when the connection breaks is ambiguous,
+//! RabbitMQ may have it or not, and is published again under the same `message_id`.
+//!
+//! An exchange that is missing is declared before the first message to it on each channel. One that
+//! is deleted under way costs the channel, and the window on it is ambiguous.
 
-use std::time::Duration;
+mod leaf;
+mod window;
 
-use lapin::{
-    BasicProperties, Confirmation, ErrorKind,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable, LongString},
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    task::JoinSet,
+    time::timeout,
 };
-use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
+use self::window::Worker;
 use super::{
-    BrokerConfig,
-    session::{Broker, ConfigError, Link, Role, SessionError, reason, short, within},
-    wall_clock,
+    BrokerConfig, CONFIRM, ConnectionState,
+    session::{self, Broker, ConfigError, Link, Role},
 };
 use crate::event::Event;
 
-/// How long RabbitMQ may take to confirm.
-const CONFIRM: Duration = Duration::from_secs(10);
+pub use self::leaf::PublishService;
 
-/// AMQP's word for a message that is written to disk.
-const PERSISTENT: u8 = 2;
+/// Messages in a window at most.
+const WINDOW: usize = 512;
+
+/// Jobs waiting for a window at most; more callers wait for room.
+const JOBS: usize = 2 * WINDOW;
+
+/// Windows under way at once: channels.
+const CHANNELS: usize = 3;
+
+/// How often it is looked whether RabbitMQ has blocked the connection.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long `emit` and the admin API wait for a connection and a confirm.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an event was not published, or not known to be.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
-    /// The broker's configuration cannot be used.
-    #[error("broker.rabbitmq.{0}")]
-    Config(#[from] ConfigError),
-    /// RabbitMQ could not be reached, or the session broke.
-    #[error("RabbitMQ: {0}")]
-    Session(#[from] SessionError),
+    /// RabbitMQ cannot be reached, or has blocked us; in one sentence.
+    #[error("{0}")]
+    Unavailable(String),
     /// No queue is bound for this exchange and key.
     #[error("no RabbitMQ queue is bound for it")]
     Unroutable,
     /// RabbitMQ would not take it: a queue is full.
     #[error("RabbitMQ did not take it: a queue is full, or failed")]
     Nacked,
-    /// There is no such exchange, or it may not be published to; RabbitMQ's words.
+    /// It may not be published, or not there; RabbitMQ's words.
     #[error("RabbitMQ refused it: {0}")]
     Refused(String),
-    /// No confirm came: RabbitMQ may have it or not.
-    #[error("RabbitMQ did not confirm within {} s; it may have it or not{}", CONFIRM.as_secs(),
-        if *blocked { ": it is blocked by a memory or disk alarm" } else { "" })]
-    Unconfirmed {
-        /// Whether RabbitMQ said that it takes nothing for now.
-        blocked: bool,
-    },
+    /// RabbitMQ may have it or not.
+    #[error("no confirm: {0}; RabbitMQ may have it or not")]
+    Ambiguous(String),
 }
 
-/// Publishes `event` as a structured CloudEvent (AMQP binding 1.0.2), persistent and mandatory, on
-/// a connection of its own, and waits until RabbitMQ has confirmed it.
-///
-/// # Errors
-/// See [`PublishError`]; only after [`PublishError::Unconfirmed`] and a broken session may RabbitMQ
-/// have it all the same.
-pub async fn publish_once(
-    config: &BrokerConfig,
-    exchange: &str,
-    key: &str,
-    event: &Event,
-) -> Result<(), PublishError> {
-    let link = Broker::new(config)?.connect(Role::Publish).await?;
-    let published = publish(&link, exchange, key, event).await;
-    // After a missed confirm nothing would be answered: dropping the link cuts the connection.
-    if !matches!(published, Err(PublishError::Unconfirmed { .. })) {
-        link.close().await;
+/// One message on its way.
+struct Job {
+    exchange: Arc<str>,
+    key: String,
+    message: leaf::Message,
+    answer: oneshot::Sender<Result<(), PublishError>>,
+}
+
+/// The connection that publishes, and what is to be published. Connects to nothing until it runs.
+pub struct Publisher {
+    broker: Broker,
+    state: Arc<ConnectionState>,
+    jobs: mpsc::Sender<Job>,
+    inbox: mpsc::Receiver<Job>,
+    flows: watch::Sender<bool>,
+}
+
+/// Publishes single events. Clones share the connection.
+#[derive(Clone)]
+pub struct PublishHandle {
+    jobs: mpsc::Sender<Job>,
+    flowing: watch::Receiver<bool>,
+}
+
+impl Publisher {
+    /// Of `config`.
+    ///
+    /// # Errors
+    /// When the URL is none, or a TLS file is missing or wrong.
+    pub fn new(config: BrokerConfig) -> Result<Self, ConfigError> {
+        let broker = Broker::new(&config)?;
+        let (jobs, inbox) = mpsc::channel(JOBS);
+        let (flows, _) = watch::channel(false);
+        Ok(Self { broker, state: Arc::default(), jobs, inbox, flows })
     }
-    published
-}
 
-async fn publish(
-    link: &Link,
-    exchange: &str,
-    key: &str,
-    event: &Event,
-) -> Result<(), PublishError> {
-    let channel = link.channel().await?;
-    within("ask for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let (exchange, key, properties) = (short(exchange)?, short(key)?, properties(event)?);
-    let confirmed = async {
-        let body = event.to_json();
-        channel.basic_publish(exchange, key, options, &body, properties).await?.await
-    };
-    match timeout(CONFIRM, confirmed).await {
-        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Unroutable),
-        Ok(Ok(Confirmation::Nack(_))) => Err(PublishError::Nacked),
-        Ok(Ok(Confirmation::NotRequested)) => unreachable!("confirms were asked for above"),
-        Ok(Err(refused)) if matches!(refused.kind(), ErrorKind::ProtocolError(_)) => {
-            Err(PublishError::Refused(reason(&refused)))
+    /// The leaf that calls go to. Clones share the connection.
+    #[must_use]
+    pub fn service(&self) -> PublishService {
+        PublishService::new(self.jobs.clone())
+    }
+
+    /// For single events.
+    #[must_use]
+    pub fn handle(&self) -> PublishHandle {
+        PublishHandle { jobs: self.jobs.clone(), flowing: self.flowing() }
+    }
+
+    /// How the connection is; may be asked at any time.
+    #[must_use]
+    pub fn state(&self) -> Arc<ConnectionState> {
+        Arc::clone(&self.state)
+    }
+
+    /// Whether messages flow: connected and not blocked.
+    #[must_use]
+    pub fn flowing(&self) -> watch::Receiver<bool> {
+        self.flows.subscribe()
+    }
+
+    /// Publishes until `shutdown`; then the windows under way get some seconds to be confirmed.
+    ///
+    /// # Panics
+    /// When a part of it did: that is a defect, and its routes would stand still unnoticed.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { broker, state, jobs, inbox, flows } = self;
+        // The callers' own ends keep it open.
+        drop(jobs);
+        let inbox = Arc::new(Mutex::new(inbox));
+        let (links, link) = watch::channel(None);
+        let connection_stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        for _ in 0..CHANNELS {
+            let worker = Worker::new(Arc::clone(&inbox));
+            parts.spawn(worker.run(link.clone(), shutdown.clone()));
         }
-        Ok(Err(source)) => Err(SessionError::Amqp { step: "publish", source }.into()),
-        Err(_) => Err(PublishError::Unconfirmed { blocked: link.blocked() }),
+        let workers = async {
+            while let Some(ended) = parts.join_next().await {
+                if let Err(failed) = ended
+                    && failed.is_panic()
+                {
+                    std::panic::resume_unwind(failed.into_panic());
+                }
+            }
+            connection_stop.cancel();
+        };
+        let supervising = session::supervise(
+            &broker,
+            Role::Publish,
+            &state,
+            &links,
+            connection_stop.clone(),
+        );
+        tokio::join!(workers, supervising, watch_flow(link, &flows, &connection_stop));
     }
 }
 
-fn properties(event: &Event) -> Result<BasicProperties, SessionError> {
-    let mut properties = BasicProperties::default()
-        .with_content_type("application/cloudevents+json".into())
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(short(&event.id)?)
-        .with_type(short(&event.kind)?);
-    if let Ok(seconds) = u64::try_from(wall_clock().0 / 1000) {
-        properties = properties.with_timestamp(seconds);
+/// Keeps `flows` true while there is a connection that RabbitMQ reads from.
+async fn watch_flow(
+    mut links: watch::Receiver<Option<Arc<Link>>>,
+    flows: &watch::Sender<bool>,
+    stop: &CancellationToken,
+) {
+    let mut blocked = false;
+    loop {
+        let link = links.borrow_and_update().clone();
+        let is_blocked = link.as_ref().is_some_and(|link| link.blocked());
+        if is_blocked != blocked {
+            match is_blocked {
+                true => warn!("RabbitMQ has blocked publishing: a memory or disk alarm"),
+                false => info!("publishing is no longer blocked"),
+            }
+            blocked = is_blocked;
+        }
+        let flow = link.is_some() && !is_blocked;
+        flows.send_if_modified(|flows| std::mem::replace(flows, flow) != flow);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = links.changed() => if changed.is_err() { break },
+            // The library tells one listener only, and the supervisor is that one.
+            () = tokio::time::sleep(LOOK), if link.is_some() => {}
+        }
     }
-    if let Some(traceparent) = &event.traceparent {
-        let mut headers = FieldTable::default();
-        let value = LongString::from(traceparent.as_str());
-        headers.insert("traceparent".into(), AMQPValue::LongString(value));
-        properties = properties.with_headers(headers);
+    flows.send_replace(false);
+}
+
+impl PublishHandle {
+    /// Publishes `event` as a structured CloudEvent, persistent and mandatory, and waits for
+    /// RabbitMQ's confirm.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; only after [`PublishError::Ambiguous`] may RabbitMQ have it all the
+    /// same.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        event: Event,
+    ) -> Result<(), PublishError> {
+        let unavailable = |why: &str| PublishError::Unavailable(why.to_owned());
+        for text in [exchange, key, &event.id] {
+            if text.len() > 255 {
+                return Err(PublishError::Refused(format!("`{text}` is longer than 255 bytes")));
+            }
+        }
+        let mut flowing = self.flowing.clone();
+        let flows = timeout(PATIENCE, flowing.wait_for(|flowing| *flowing)).await;
+        if !matches!(flows, Ok(Ok(_))) {
+            return Err(unavailable("RabbitMQ cannot be reached, or takes nothing for now"));
+        }
+        let (answer, answered) = oneshot::channel();
+        let message = leaf::Message::structured(&event);
+        let job = Job { exchange: exchange.into(), key: key.to_owned(), message, answer };
+        self.jobs.send(job).await.map_err(|_| unavailable("shutting down"))?;
+        match timeout(CONFIRM, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(PublishError::Ambiguous("shutting down".to_owned())),
+            Err(_) => Err(PublishError::Ambiguous(format!("nothing in {CONFIRM:?}"))),
+        }
     }
-    Ok(properties)
+}
+
+/// What a worker says of the end of its channel, once for each reason.
+fn tell(told: &mut String, error: &session::SessionError, alive: bool) {
+    let text = error.to_string();
+    // The connection's end is told once, where it is noticed.
+    if alive && *told != text {
+        warn!(%error, "cannot publish; trying again");
+        *told = text;
+    } else {
+        debug!(%error, "publishing channel ended");
+    }
 }

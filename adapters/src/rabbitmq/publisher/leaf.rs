@@ -1,0 +1,226 @@
+//! From a call to a job, and from its answer to a receipt or a failure.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Job, PublishError};
+use crate::{
+    AttemptResult, Call, DeadReason, Exchange, Failure, Health, Receipt, Request, Verdict,
+    event::{Event, Written},
+    rabbitmq::{Envelope, OnUnroutable, PublishRequest, wall_clock},
+};
+
+/// AMQP's word for a message that is written to disk.
+const PERSISTENT: u8 = 2;
+
+/// So much of the body is kept with an attempt, in bytes.
+const KEPT: usize = 4 << 10;
+
+/// A message as RabbitMQ gets it.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) id: String,
+    pub(super) body: Bytes,
+    pub(super) properties: BasicProperties,
+}
+
+/// Calls the broker. Clones share its connection.
+#[derive(Debug, Clone)]
+pub struct PublishService {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl PublishService {
+    pub(super) fn new(jobs: mpsc::Sender<Job>) -> Self {
+        Self { jobs }
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("exchange", &self.exchange).field("key", &self.key).finish()
+    }
+}
+
+impl tower::Service<Call> for PublishService {
+    type Response = Receipt;
+    type Error = Failure;
+    type Future = BoxFuture<'static, Result<Receipt, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let jobs = self.jobs.clone();
+        Box::pin(async move {
+            let Request::Rabbitmq(request) = &call.request else {
+                unreachable!("a route's target renders for its own leaf")
+            };
+            let message = Message::new(&call.delivery.event, request);
+            let record = record(request, &message);
+            let (answer, answered) = oneshot::channel();
+            let job = Job {
+                exchange: Arc::clone(&request.exchange),
+                key: request.key.clone(),
+                message,
+                answer,
+            };
+            if jobs.send(job).await.is_err() {
+                return Err(not_sent("shutting down"));
+            }
+            // A job that is dropped with the publisher may have been published.
+            let lost = || Err(PublishError::Ambiguous("shutting down".to_owned()));
+            judge(answered.await.unwrap_or_else(|_| lost()), request, record)
+        })
+    }
+}
+
+impl Message {
+    /// `event` as `request` wants it.
+    fn new(event: &Event, request: &PublishRequest) -> Self {
+        let written = match request.envelope {
+            Envelope::Cloudevents => event.write_structured(),
+            Envelope::CloudeventsBinary => event.write_binary(),
+            Envelope::MetadataData => event.write_metadata_data(),
+        };
+        Self::of(event, written, &request.headers)
+    }
+
+    /// `event` as a structured CloudEvent.
+    pub(super) fn structured(event: &Event) -> Self {
+        Self::of(event, event.write_structured(), &[])
+    }
+
+    fn of(event: &Event, written: Written, own: &[(String, String)]) -> Self {
+        let mut headers = FieldTable::default();
+        let mut set = |name: &str, value: &str| {
+            if let Some(name) = short(name) {
+                headers.insert(name, AMQPValue::LongString(LongString::from(value)));
+            }
+        };
+        for (name, value) in written.headers.iter().chain(own) {
+            set(name, value);
+        }
+        if let Some(traceparent) = &event.traceparent {
+            set("traceparent", traceparent);
+        }
+        let mut properties =
+            BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+        if let Some(id) = short(&event.id) {
+            properties = properties.with_message_id(id);
+        }
+        // A type that is too long for its property is in the envelope all the same.
+        if let Some(kind) = short(&event.kind) {
+            properties = properties.with_type(kind);
+        }
+        if let Some(content_type) = written.content_type.as_deref().and_then(short) {
+            properties = properties.with_content_type(content_type);
+        }
+        if let Ok(seconds) = u64::try_from(wall_clock().0 / 1000) {
+            properties = properties.with_timestamp(seconds);
+        }
+        Self { id: event.id.clone(), body: written.body, properties }
+    }
+}
+
+/// `None` for what is longer than AMQP allows. The library's own conversion panics then.
+fn short(text: &str) -> Option<ShortString> {
+    ShortString::try_new(text).ok()
+}
+
+/// What follows from RabbitMQ's answer.
+fn judge(
+    answer: Result<(), PublishError>,
+    request: &PublishRequest,
+    record: String,
+) -> Result<Receipt, Failure> {
+    let retry = Verdict::Retry { after: None };
+    let (result, verdict, detail) = match answer {
+        Ok(()) => return Ok(receipt(AttemptResult::Success, record)),
+        Err(PublishError::Unroutable) => {
+            let verdict = match request.on_unroutable {
+                OnUnroutable::Drop => return Ok(receipt(AttemptResult::Unroutable, record)),
+                OnUnroutable::Dead => Verdict::Dead(DeadReason::Unroutable),
+                OnUnroutable::Retry => retry,
+            };
+            let detail = format!(
+                "nothing is bound to exchange `{}` for key `{}`",
+                request.exchange, request.key
+            );
+            (AttemptResult::Unroutable, verdict, detail)
+        }
+        Err(error @ PublishError::Nacked) => (AttemptResult::Nack, retry, error.to_string()),
+        Err(error @ PublishError::Refused(_)) => {
+            (AttemptResult::Protocol, retry, error.to_string())
+        }
+        Err(error @ PublishError::Ambiguous(_)) => {
+            (AttemptResult::Ambiguous, retry, error.to_string())
+        }
+        Err(PublishError::Unavailable(why)) => return Err(not_sent(&why)),
+    };
+    Err(Failure {
+        result: Some(result),
+        verdict,
+        health: Health::Silent,
+        throttle: None,
+        detail: request.mask.apply(&detail),
+        exchange: Exchange { request: record, ..Exchange::default() },
+        response: None,
+    })
+}
+
+fn receipt(result: AttemptResult, request: String) -> Receipt {
+    let exchange = Exchange { request, ..Exchange::default() };
+    Receipt { result, health: Health::Good, exchange, response: None }
+}
+
+/// It never came to an attempt.
+fn not_sent(why: &str) -> Failure {
+    Failure {
+        result: None,
+        verdict: Verdict::Retry { after: None },
+        health: Health::Silent,
+        throttle: None,
+        detail: why.to_owned(),
+        exchange: Exchange::default(),
+        response: None,
+    }
+}
+
+/// What was sent, for the attempt's record: masked, the body cut.
+fn record(request: &PublishRequest, message: &Message) -> String {
+    let properties = &message.properties;
+    let mut text = format!("PUBLISH {} {}\n", request.exchange, request.key);
+    let mut line = |name: &str, value: &str| text.push_str(&format!("{name}: {value}\n"));
+    line("message_id", &message.id);
+    if let Some(content_type) = properties.content_type() {
+        line("content_type", content_type.as_str());
+    }
+    for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
+        if let AMQPValue::LongString(value) = value {
+            line(name.as_str(), &value.to_string());
+        }
+    }
+    text.push('\n');
+    // Looked at beyond the cut, so that a secret across it is found before it is made.
+    let looked_at = &message.body[..message.body.len().min(2 * KEPT)];
+    let body = request.mask.apply(&String::from_utf8_lossy(looked_at));
+    let mut end = body.len().min(KEPT);
+    while !body.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut text = request.mask.apply(&text);
+    text.push_str(&body[..end]);
+    text
+}

@@ -1,0 +1,104 @@
+//! The RabbitMQ target: from a delivery to a message for an exchange. Pure: no network, no clock.
+
+use std::sync::Arc;
+
+use super::{Envelope, OnUnroutable, PublishRequest, PublisherConfig};
+use crate::{
+    DeadReason, Delivery, Exchange, Failure, Health, Verdict,
+    expression::{ExpressionError, Input, Place, Template, Variables},
+    secret::Mask,
+};
+
+/// AMQP's short strings.
+const SHORT_MAX: usize = 255;
+
+/// Renders one route's messages.
+#[derive(Debug)]
+pub struct PublishTarget {
+    exchange: Arc<str>,
+    key: Template,
+    headers: Vec<(String, Template)>,
+    envelope: Envelope,
+    on_unroutable: OnUnroutable,
+    mask: Mask,
+}
+
+impl PublishTarget {
+    /// The target of a route. What is kept of its messages is masked by `mask`.
+    ///
+    /// # Errors
+    /// A name that AMQP cannot carry, in one sentence.
+    pub fn new(config: &PublisherConfig, mask: Mask) -> Result<Self, String> {
+        let names = std::iter::once(&config.exchange).chain(config.headers.keys());
+        if let Some(name) = names.into_iter().find(|name| name.len() > SHORT_MAX) {
+            return Err(format!("`{name}` is longer than 255 bytes, which is AMQP's limit"));
+        }
+        let headers = config.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Ok(Self {
+            exchange: config.exchange.as_str().into(),
+            key: config.key.clone(),
+            headers: headers.collect(),
+            envelope: config.envelope,
+            on_unroutable: config.on_unroutable,
+            mask,
+        })
+    }
+
+    /// Renders attempt number `attempt` (1 for the first) of `delivery`, whose event is `input`.
+    ///
+    /// # Errors
+    /// When a template fails on this event, or AMQP cannot carry its id: dead `expression`, not an
+    /// attempt.
+    pub fn prepare(
+        &self,
+        delivery: &Arc<Delivery>,
+        attempt: u32,
+        input: &Input,
+    ) -> Result<PublishRequest, Failure> {
+        let variables = Variables {
+            route: Arc::clone(&delivery.route),
+            delivery: delivery.id.to_string(),
+            attempt,
+            idempotency_key: delivery.idempotency_key().to_string(),
+            event: Some(Arc::clone(&delivery.event)),
+        };
+        let render = |name: &str, template: &Template, place| {
+            template.render(input, &variables, place).map_err(|failed| self.failed(name, &failed))
+        };
+        // A returned message is known by its id, so there must be room for it.
+        if delivery.event.id.len() > SHORT_MAX {
+            return Err(self.unsendable("the event's id is longer than 255 bytes: AMQP has no room"));
+        }
+        let key = render("key", &self.key, Place::RoutingKey)?.unwrap_or_default();
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for (name, template) in &self.headers {
+            if let Some(value) = render(&format!("headers.{name}"), template, Place::Header)? {
+                headers.push((name.clone(), value));
+            }
+        }
+        Ok(PublishRequest {
+            exchange: Arc::clone(&self.exchange),
+            key,
+            headers,
+            envelope: self.envelope,
+            on_unroutable: self.on_unroutable,
+            mask: self.mask.clone(),
+        })
+    }
+
+    fn failed(&self, key: &str, failed: &ExpressionError) -> Failure {
+        self.unsendable(&format!("{key}: {failed}"))
+    }
+
+    fn unsendable(&self, detail: &str) -> Failure {
+        Failure {
+            result: None,
+            verdict: Verdict::Dead(DeadReason::Expression),
+            health: Health::Silent,
+            throttle: None,
+            detail: self.mask.apply(detail),
+            exchange: Exchange::default(),
+            response: None,
+        }
+    }
+}
