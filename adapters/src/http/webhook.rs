@@ -15,6 +15,7 @@ mod config;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+pub(crate) use config::PRESET_TOLERANCE;
 pub use config::{
     ApiKeyConfig, HmacVerifyConfig, NoVerifyConfig, PresetConfig, RespondConfig, SecretEncoding,
     ServerConfig, ServerTlsConfig, StandardWebhooksVerifyConfig, VerifyConfig, WebhookConfig,

@@ -85,14 +85,19 @@ impl Keys {
         given: &[Vec<u8>],
         header: &str,
     ) -> Result<(), Unverified> {
-        if self.signed(signed, given) {
-            return Ok(());
+        match self.signed(signed, given) {
+            true => Ok(()),
+            false => Err(mismatch(header)),
         }
-        Err(Unverified(format!(
-            "no signature in `{header}` is right: another secret signed, or something between \
-             sender and receiver changed the request"
-        )))
     }
+}
+
+/// No signature that came in `header` is right.
+pub(super) fn mismatch(header: &str) -> Unverified {
+    Unverified(format!(
+        "no signature in `{header}` is right: another secret signed, or something between sender \
+         and receiver changed the request"
+    ))
 }
 
 /// Reads the signatures of a header, given as texts; those that cannot be one are left out, as a
