@@ -112,7 +112,7 @@ fn refusal(config: &VerifyConfig, request: &Received) -> String {
 }
 
 fn problem(config: &VerifyConfig) -> String {
-    Verifier::new(config).err().expect("this configuration cannot work").to_string()
+    Verifier::new(config).expect_err("this configuration cannot work").to_string()
 }
 
 // ===== hmac =====

@@ -38,7 +38,7 @@ fn genuine() -> Vec<Genuine> {
     };
     vec![
         of(
-            |secrets| standard_webhooks(secrets),
+            standard_webhooks,
             headers(&[
                 ("webhook-id", "m1"),
                 ("webhook-timestamp", &now),
