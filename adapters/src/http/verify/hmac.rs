@@ -113,9 +113,9 @@ impl HmacVerifier {
         }
         let texts = listed.match_indices(prefix).filter_map(|(at, _)| {
             let (before, found) = listed.split_at(at);
+            // Only then the end is looked for: else `v1=v1=v1=…` would take quadratic time.
             let starts = before.is_empty() || before.ends_with(SEPARATORS);
-            let text = found[prefix.len()..].split(SEPARATORS).next().unwrap_or_default();
-            starts.then_some(text)
+            starts.then(|| found[prefix.len()..].split(SEPARATORS).next().unwrap_or_default())
         });
         signature::read(texts, self.encoding, header, &format!("`{prefix}` and {form}"))
     }

@@ -268,7 +268,8 @@ fn a_header_that_proves_something_is_there_once_and_readable() {
     let config = hmac(|config| config.prefix = "sha256=".into());
     let genuine = format!("sha256={}", hex(&sha256("key", b"body")));
     let many = vec![genuine.as_str(); 10_000].join(",");
-    let cases: [(&[(&str, &str)], &str); 7] = [
+    let nested = "sha256=".repeat(100_000);
+    let cases: [(&[(&str, &str)], &str); 8] = [
         (&[], "header `x-signature` is missing"),
         (&[("x-signature", "")], "header `x-signature` is empty"),
         (
@@ -282,6 +283,10 @@ fn a_header_that_proves_something_is_there_once_and_readable() {
         ),
         (
             &[("x-signature", "sha256=0")],
+            "`x-signature` holds no signature: `sha256=` and hexadecimal is due",
+        ),
+        (
+            &[("x-signature", &nested)],
             "`x-signature` holds no signature: `sha256=` and hexadecimal is due",
         ),
         (&[("x-signature", &many)], "`x-signature` holds more than 32 signatures: send fewer"),
@@ -367,6 +372,7 @@ fn what_cannot_work_is_refused_when_the_configuration_loads() {
         (standard_webhooks(&["whsec_"]), "standard_webhooks.secrets[0]: is empty"),
         (standard_webhooks(&["whsec_?"]), "standard_webhooks.secrets[0]: is not `whsec_`"),
         (VerifyConfig::Stripe(preset(&[])), "stripe.secrets: is empty"),
+        (VerifyConfig::Stripe(preset(&["whsec_x "])), "stripe.secrets[0]: starts or ends with"),
         (VerifyConfig::Github(preset(&[""])), "github.secrets[0]: is empty"),
         (VerifyConfig::Shopify(preset(&[""])), "shopify.secrets[0]: is empty"),
         (VerifyConfig::Slack(preset(&[""])), "slack.secrets[0]: is empty"),

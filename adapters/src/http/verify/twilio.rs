@@ -6,7 +6,7 @@
 //! SHA-1 for an account's token, SHA-256 for a shared key
 //! (<https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys>); the signature's length says
 //! which. Twilio writes a URL's port or leaves it out, and its own libraries try both; so does
-//! this. `server.public_url` must be what Twilio calls, its user and password included.
+//! this. `server.public_url` must be what Twilio calls.
 //!
 //! **What this scheme does not prove.** It signs no timestamp, and parameters without separators:
 //! whoever captures a request can send it again, and can move characters between a parameter's

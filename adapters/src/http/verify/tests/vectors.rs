@@ -82,7 +82,8 @@ fn stripe() {
     assert!(Verifier::new(&config).unwrap().answer().is_none());
 }
 
-/// <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries#testing-the-webhook-payload-validation>
+/// The values to test with of
+/// <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>.
 #[test]
 fn github() {
     let config = VerifyConfig::Github(preset(&["It's a Secret to Everybody"]));
@@ -179,12 +180,14 @@ fn slack_proves_a_url_with_a_challenge_that_is_signed_like_all_else() {
 /// `tests/integration/test_webhooks_helper.py`).
 #[test]
 fn square() {
+    const BODY: &str = "{\"merchant_id\":\"MLEFBHHSJGVHD\",\
+        \"type\":\"webhooks.test_notification\",\
+        \"event_id\":\"ac3ac95b-f97d-458c-a6e6-18981597e05f\",\
+        \"created_at\":\"2022-07-13T20:30:59.037339943Z\",\
+        \"data\":{\"type\":\"webhooks\",\"id\":\"bc368e64-01aa-407e-b46e-3231809b1129\"}}";
     let config = VerifyConfig::Square(preset(&["Ibxx_5AKakO-3qeNVR61Dw"]));
     let signature = "GF4YkrJgGBDZ9NIYbNXBnMzqb2HoL4RW/S6vkZ9/2N4=";
-    let mut request = request(
-        &[("x-square-hmacsha256-signature", signature)],
-        r#"{"merchant_id":"MLEFBHHSJGVHD","type":"webhooks.test_notification","event_id":"ac3ac95b-f97d-458c-a6e6-18981597e05f","created_at":"2022-07-13T20:30:59.037339943Z","data":{"type":"webhooks","id":"bc368e64-01aa-407e-b46e-3231809b1129"}}"#,
-    );
+    let mut request = request(&[("x-square-hmacsha256-signature", signature)], BODY);
     assert!(verify(&config, &request, at(0)).is_err(), "another URL");
     request.url = "https://webhook.site/679a4f3a-dcfa-49ee-bac5-9d0edad886b9".into();
     let verified = genuine(&config, &request, at(0));
