@@ -12,17 +12,33 @@
 //! **What a request may cost.** One HMAC over it for each secret; signatures in one header are
 //! bounded, and a header that should be there once is refused when it is there twice.
 
+mod body;
 mod credentials;
 mod freshness;
+mod github;
 mod headers;
 mod hmac;
+mod shopify;
 mod signature;
+mod slack;
+mod square;
 mod standard_webhooks;
+mod stripe;
+mod twilio;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
 use self::{
     credentials::{ApiKey, Basic},
+    github::Github,
     hmac::HmacVerifier,
+    shopify::Shopify,
+    slack::Slack,
+    square::Square,
     standard_webhooks::StandardWebhooks,
+    stripe::Stripe,
+    twilio::Twilio,
 };
 use super::{
     ConfigError,
@@ -40,6 +56,12 @@ pub struct Verifier {
 enum Scheme {
     StandardWebhooks(StandardWebhooks),
     Hmac(HmacVerifier),
+    Stripe(Stripe),
+    Github(Github),
+    Shopify(Shopify),
+    Slack(Slack),
+    Square(Square),
+    Twilio(Twilio),
     ApiKey(ApiKey),
     Basic(Basic),
     None,
@@ -71,10 +93,15 @@ impl Verifier {
                 Scheme::StandardWebhooks(StandardWebhooks::new(config)?)
             }
             VerifyConfig::Hmac(config) => Scheme::Hmac(HmacVerifier::new(config)?),
+            VerifyConfig::Stripe(config) => Scheme::Stripe(Stripe::new(config)?),
+            VerifyConfig::Github(config) => Scheme::Github(Github::new(config)?),
+            VerifyConfig::Shopify(config) => Scheme::Shopify(Shopify::new(config)?),
+            VerifyConfig::Slack(config) => Scheme::Slack(Slack::new(config)?),
+            VerifyConfig::Square(config) => Scheme::Square(Square::new(config)?),
+            VerifyConfig::Twilio(config) => Scheme::Twilio(Twilio::new(config)?),
             VerifyConfig::ApiKey(config) => Scheme::ApiKey(ApiKey::new(config)?),
             VerifyConfig::Basic(config) => Scheme::Basic(Basic::new(config)?),
             VerifyConfig::None(_) => Scheme::None,
-            other => return Err(ConfigError::new(other.to_string(), "not built")),
         };
         Ok(Self { scheme })
     }
@@ -87,6 +114,12 @@ impl Verifier {
         match &self.scheme {
             Scheme::StandardWebhooks(scheme) => scheme.verify(request, now),
             Scheme::Hmac(scheme) => scheme.verify(request, now),
+            Scheme::Stripe(scheme) => scheme.verify(request, now),
+            Scheme::Github(scheme) => scheme.verify(request),
+            Scheme::Shopify(scheme) => scheme.verify(request),
+            Scheme::Slack(scheme) => scheme.verify(request, now),
+            Scheme::Square(scheme) => scheme.verify(request),
+            Scheme::Twilio(scheme) => scheme.verify(request),
             Scheme::ApiKey(scheme) => scheme.verify(request),
             Scheme::Basic(scheme) => scheme.verify(request),
             Scheme::None => Ok(Verified::default()),
@@ -96,7 +129,23 @@ impl Verifier {
     /// What the provider wants to hear as a yes; `None` is the usual answer.
     #[must_use]
     pub fn answer(&self) -> Option<Answer> {
-        None
+        const TWIML: &str = r#"<?xml version="1.0" encoding="UTF-8"?><Response/>"#;
+        match &self.scheme {
+            Scheme::Shopify(_) | Scheme::Slack(_) => Some(Answer {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            }),
+            Scheme::Twilio(_) => Some(answer(StatusCode::OK, "text/xml; charset=utf-8", TWIML)),
+            Scheme::StandardWebhooks(_)
+            | Scheme::Hmac(_)
+            | Scheme::Stripe(_)
+            | Scheme::Github(_)
+            | Scheme::Square(_)
+            | Scheme::ApiKey(_)
+            | Scheme::Basic(_)
+            | Scheme::None => None,
+        }
     }
 
     /// The `WWW-Authenticate` of a 401 (RFC 9110 §11.6.1), where HTTP has a name for what is due.
@@ -108,6 +157,12 @@ impl Verifier {
             _ => None,
         }
     }
+}
+
+/// An answer of one kind of text.
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let content_type = (CONTENT_TYPE, HeaderValue::from_static(content_type));
+    Answer { status, headers: HeaderMap::from_iter([content_type]), body: body.into() }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::{
     expression::{Expression, Variables},
 };
 
+pub(crate) use config::PRESET_TOLERANCE;
 pub use config::{
     ApiKeyConfig, HmacVerifyConfig, NoVerifyConfig, PresetConfig, RespondConfig, SecretEncoding,
     ServerConfig, ServerTlsConfig, StandardWebhooksVerifyConfig, VerifyConfig, WebhookConfig,

@@ -100,7 +100,7 @@ impl Basic {
             true => STANDARD.decode(encoded.trim_start_matches(' ')).ok(),
             false => None,
         };
-        let credentials = credentials.ok_or_else(|| {
+        let credentials = credentials.filter(|given| !given.is_empty()).ok_or_else(|| {
             Unverified("header `authorization` holds no `Basic` and Base64 (RFC 7617)".to_owned())
         })?;
         match self.credentials.contain(&credentials) {

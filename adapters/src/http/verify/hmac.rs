@@ -5,7 +5,7 @@
 //! `{timestamp}` is refused. An `id_header` without `{id}` is allowed, because many providers send
 //! such: the id is then as good as the way it came. Whoever captures a request can send it again
 //! under another id, which deduplication cannot tell from a new message; the tolerance of a signed
-//! timestamp bounds for how long.
+//! timestamp bounds for how long. Signed or not, a header that is configured must be there.
 //!
 //! Pieces are signed as one text. Where a provider puts no separator between two (`{raw}` next to
 //! `{timestamp}`), bytes can be moved from one to the other without harm to the signature; write a
@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderName;
 
 use super::{Unverified, Verified, freshness, headers, signature, signature::Keys};
@@ -24,7 +25,6 @@ use crate::{
         webhook::{HmacVerifyConfig, Received, SecretEncoding},
     },
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// Verifies a plain HMAC.
 #[derive(Debug)]
@@ -113,9 +113,9 @@ impl HmacVerifier {
         }
         let texts = listed.match_indices(prefix).filter_map(|(at, _)| {
             let (before, found) = listed.split_at(at);
+            // Only then the end is looked for: else `v1=v1=v1=…` would take quadratic time.
             let starts = before.is_empty() || before.ends_with(SEPARATORS);
-            let text = found[prefix.len()..].split(SEPARATORS).next().unwrap_or_default();
-            starts.then_some(text)
+            starts.then(|| found[prefix.len()..].split(SEPARATORS).next().unwrap_or_default())
         });
         signature::read(texts, self.encoding, header, &format!("`{prefix}` and {form}"))
     }

@@ -43,7 +43,8 @@ impl Keys {
     /// The keys of `secrets` whose text is the key, as the presets' are.
     ///
     /// # Errors
-    /// No secret at all, or an empty one.
+    /// No secret at all, an empty one, or one that was copied with the white space around it: all
+    /// it would ever say is that no signature is right.
     pub(super) fn text(
         key: &str,
         secrets: &[Secret],
@@ -51,6 +52,9 @@ impl Keys {
     ) -> Result<Self, ConfigError> {
         Self::new(key, secrets, |secret| match secret {
             "" => Err("is empty: anyone could sign with it".to_owned()),
+            _ if secret.trim() != secret => {
+                Err("starts or ends with white space: copy the secret without".to_owned())
+            }
             _ => Ok(Key::new(algorithm, secret.as_bytes())),
         })
     }
@@ -85,14 +89,19 @@ impl Keys {
         given: &[Vec<u8>],
         header: &str,
     ) -> Result<(), Unverified> {
-        if self.signed(signed, given) {
-            return Ok(());
+        match self.signed(signed, given) {
+            true => Ok(()),
+            false => Err(mismatch(header)),
         }
-        Err(Unverified(format!(
-            "no signature in `{header}` is right: another secret signed, or something between \
-             sender and receiver changed the request"
-        )))
     }
+}
+
+/// No signature that came in `header` is right.
+pub(super) fn mismatch(header: &str) -> Unverified {
+    Unverified(format!(
+        "no signature in `{header}` is right: another secret signed, or something between sender \
+         and receiver changed the request"
+    ))
 }
 
 /// Reads the signatures of a header, given as texts; those that cannot be one are left out, as a

@@ -73,7 +73,7 @@ impl StandardWebhooks {
 /// The first family that is there whole; else the one that is begun, to say what it lacks.
 fn family(request: &Received) -> [&'static str; 3] {
     let there = |name: &&str| request.headers.contains_key(*name);
-    let whole = FAMILIES.into_iter().find(|family| family.iter().all(|name| there(&name)));
-    let begun = || FAMILIES.into_iter().find(|family| family.iter().any(|name| there(&name)));
+    let whole = FAMILIES.into_iter().find(|family| family.iter().all(there));
+    let begun = || FAMILIES.into_iter().find(|family| family.iter().any(there));
     whole.or_else(begun).unwrap_or(FAMILIES[0])
 }
