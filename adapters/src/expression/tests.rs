@@ -294,9 +294,8 @@ fn an_input_may_lie_over_another_and_share_all_of_it() {
     }
     let expression = Expression::compile(".").unwrap();
     assert_eq!(expression.run(&item, &Variables::default()).unwrap().to_json(), "{}");
-    for code in ["[0]", ".raw.x", ".body[0]"].map(|code| code.replace("[0]", ".[0]")) {
-        let expression = Expression::compile(&code.replace("body.", "body")).unwrap();
-        expression.run(&over, &Variables::default()).unwrap_err();
+    for code in [".[0]", ".raw.x", ".body[0]"] {
+        Expression::compile(code).unwrap().run(&over, &Variables::default()).unwrap_err();
     }
 }
 

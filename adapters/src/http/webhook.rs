@@ -195,3 +195,6 @@ impl Reply {
 
 /// Says `true` on the answer to what was sent before.
 pub const DUPLICATE: HeaderName = HeaderName::from_static("tidegate-duplicate");
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub(super) struct Content {
 /// One event, or several.
 pub(super) enum Drafts {
     /// One; `split` may make many of it.
-    One(Draft),
+    One(Box<Draft>),
     /// A CloudEvents batch, each with the JSON it came as.
     Batch(Vec<(Draft, Bytes)>),
 }
@@ -45,7 +45,7 @@ pub(super) fn read(request: &Received, mapping: &EventMapping) -> Result<Content
     if kind.starts_with("application/cloudevents") {
         let drafts = match &*kind {
             "application/cloudevents+json" => {
-                Drafts::One(cloudevents::structured(raw).map_err(event)?)
+                Drafts::One(Box::new(cloudevents::structured(raw).map_err(event)?))
             }
             "application/cloudevents-batch+json" => {
                 Drafts::Batch(cloudevents::batch(raw, EVENTS_MAX).map_err(event)?)
@@ -73,7 +73,7 @@ pub(super) fn read(request: &Received, mapping: &EventMapping) -> Result<Content
         draft.data = Data::Json(body.clone());
         draft.datacontenttype = Some(JSON.to_owned());
     }
-    let drafts = Drafts::One(draft);
+    let drafts = Drafts::One(Box::new(draft));
     check(&drafts, mapping)?;
     Ok(Content { body, drafts })
 }

@@ -79,7 +79,7 @@ impl Source<'_> {
                             Err(error) => self.dead(&draft, fresh, &format!("`split`: {error}")),
                         }
                     }
-                    None => self.one(draft, fresh),
+                    None => self.one(*draft, fresh),
                 }
             }
         };
