@@ -3,12 +3,26 @@
 //! For trying out, for tests, for one machine. A published event is matched against the bindings
 //! of every route with RabbitMQ's own topic rules and offered to each match's [`Intake`]; "yes" to
 //! the publisher means every one of them has said yes.
+//!
+//! What a route publishes moves inside: it is exempt from the queue's cap, or a full queue could not
+//! empty, and counted, or a ring of routes would go round for ever.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
 
 use parking_lot::RwLock;
 
-use crate::{Accepted, Arrival, Event, Intake, Refused, rabbitmq::BindConfig};
+use crate::{
+    Accepted, Arrival, AttemptResult, Call, DeadReason, Event, Exchange, Failure, Health, Intake,
+    Receipt, Refused, Request, Verdict,
+    event::HOPS_MAX,
+    rabbitmq::{BindConfig, OnUnroutable},
+};
 
 /// AMQP 0-9-1 routing keys are short strings.
 pub const KEY_MAX: usize = 255;
@@ -60,14 +74,30 @@ impl Embedded {
         if key.len() > KEY_MAX {
             return Err(PublishError::KeyTooLong(key.len()));
         }
+        self.offer(exchange, key, event, |intake, batch| intake.accept(batch)).await
+    }
+
+    /// The leaf that routes publish by.
+    #[must_use]
+    pub fn service(&self) -> EmbeddedService {
+        EmbeddedService { broker: self.clone() }
+    }
+
+    async fn offer(
+        &self,
+        exchange: &str,
+        key: &str,
+        event: &Event,
+        accept: impl Fn(&dyn Intake, Vec<Arrival>) -> Accepting,
+    ) -> Result<usize, PublishError> {
         let intakes: Vec<Arc<dyn Intake>> = {
             let bindings = self.bindings.read();
             let matching = bindings.values().filter(|binding| binding.matches(exchange, key));
             matching.map(|binding| Arc::clone(&binding.intake)).collect()
         };
-        let offered = intakes
-            .iter()
-            .map(|intake| intake.accept(vec![Arrival { event: Ok(event.clone()), own_id: true }]));
+        let offered = intakes.iter().map(|intake| {
+            accept(&**intake, vec![Arrival { event: Ok(event.clone()), own_id: true }])
+        });
         // All are asked, and all have answered, before any refusal is told.
         let answers: Vec<Result<Vec<Accepted>, Refused>> =
             futures_util::future::join_all(offered).await;
@@ -76,6 +106,81 @@ impl Embedded {
             answer?;
         }
         Ok(routes)
+    }
+}
+
+/// What an intake answers with.
+type Accepting = BoxFuture<'static, Result<Vec<Accepted>, Refused>>;
+
+/// Publishes what routes let out. Clones share the broker.
+#[derive(Clone)]
+pub struct EmbeddedService {
+    broker: Embedded,
+}
+
+impl tower::Service<Call> for EmbeddedService {
+    type Response = Receipt;
+    type Error = Failure;
+    type Future = BoxFuture<'static, Result<Receipt, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let broker = self.broker.clone();
+        Box::pin(async move {
+            let Request::Rabbitmq(request) = &call.request else {
+                unreachable!("a route's target renders for its own leaf")
+            };
+            let mut event = Event::clone(&call.delivery.event);
+            event.hops += 1;
+            if event.hops > HOPS_MAX {
+                let why = format!(
+                    "{HOPS_MAX} moves inside led to it: its routes go round in a ring; look at \
+                     what is bound to exchange `{}`",
+                    request.exchange
+                );
+                let verdict = Verdict::Dead(DeadReason::Rejected);
+                return Err(failure(None, verdict, why));
+            }
+            let (exchange, key) = (&*request.exchange, &*request.key);
+            let inside = |intake: &dyn Intake, batch| intake.accept_inside(batch);
+            let retry = Verdict::Retry { after: None };
+            let result = match broker.offer(exchange, key, &event, inside).await {
+                Ok(0) => AttemptResult::Unroutable,
+                Ok(_) => AttemptResult::Success,
+                Err(error) => return Err(failure(None, retry, error.to_string())),
+            };
+            if result == AttemptResult::Success || request.on_unroutable == OnUnroutable::Drop {
+                let exchange = Exchange { request: record(exchange, key), ..Exchange::default() };
+                return Ok(Receipt { result, health: Health::Good, exchange, response: None });
+            }
+            let verdict = match request.on_unroutable {
+                OnUnroutable::Dead => Verdict::Dead(DeadReason::Unroutable),
+                OnUnroutable::Retry | OnUnroutable::Drop => retry,
+            };
+            let why = format!("nothing is bound to exchange `{exchange}` for key `{key}`");
+            let mut failure = failure(Some(result), verdict, why);
+            failure.exchange.request = record(exchange, key);
+            Err(failure)
+        })
+    }
+}
+
+fn record(exchange: &str, key: &str) -> String {
+    format!("PUBLISH {exchange} {key}\n")
+}
+
+fn failure(result: Option<AttemptResult>, verdict: Verdict, detail: String) -> Failure {
+    Failure {
+        result,
+        verdict,
+        health: Health::Silent,
+        throttle: None,
+        detail,
+        exchange: Exchange::default(),
+        response: None,
     }
 }
 

@@ -1,5 +1,4 @@
-//! RabbitMQ: the session both ends stand on. Its ends: [`consumer`], and [`publisher`], which for
-//! now publishes one event at a time.
+//! RabbitMQ: the session both ends stand on. Its ends: [`consumer`] and [`publisher`].
 //!
 //! # The session
 //!
@@ -35,6 +34,7 @@ mod greeting;
 mod message;
 mod prefetch;
 mod session;
+mod target;
 mod topology;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -43,12 +43,21 @@ use time::OffsetDateTime;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use publisher::{PublishError, publish_once};
+pub use publisher::{PublishError, PublishHandle, PublishService, Publisher};
 pub use session::{ConfigError, ConnectionState, SessionError};
+pub use target::PublishTarget;
 pub use topology::check_arguments;
 
-use self::{consumer::Consumer, session::Broker};
-use crate::{Intake, Timestamp, event::EventMapping, expression::Template, secret::Secret};
+use self::{
+    consumer::Consumer,
+    session::{Broker, Role},
+};
+use crate::{
+    Intake, Timestamp,
+    event::EventMapping,
+    expression::Template,
+    secret::{Mask, Secret},
+};
 
 /// How long RabbitMQ may take to confirm a window of messages before they count as ambiguous.
 pub const CONFIRM: Duration = Duration::from_secs(30);
@@ -157,6 +166,8 @@ pub struct PublishRequest {
     pub envelope: Envelope,
     /// What follows when nothing is bound for it.
     pub on_unroutable: OnUnroutable,
+    /// What its record is masked by.
+    pub mask: Mask,
 }
 
 /// The consumers of all routes, and the connection they share.
@@ -208,7 +219,8 @@ impl Consumers {
         for consumer in self.consumers {
             consuming.spawn(consumer.run(link.clone(), shutdown.clone()));
         }
-        let supervising = session::supervise(&self.broker, &self.state, &links, all_ended.clone());
+        let supervising =
+            session::supervise(&self.broker, Role::Consume, &self.state, &links, all_ended.clone());
         let consuming = async {
             while let Some(ended) = consuming.join_next().await {
                 if let Err(failed) = ended

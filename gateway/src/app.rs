@@ -365,6 +365,9 @@ async fn publish(
 ) -> Result<(), PublishError> {
     match handle.publish(&exchange, &key, event).await {
         Ok(()) => Ok(()),
+        Err(error @ rabbitmq::PublishError::Refused(_)) => {
+            Err(PublishError::Impossible(error.to_string()))
+        }
         Err(rabbitmq::PublishError::Unroutable) => Err(PublishError::Unroutable { exchange, key }),
         Err(error) => Err(PublishError::Unavailable(error.to_string())),
     }

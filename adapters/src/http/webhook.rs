@@ -121,7 +121,9 @@ impl Hook {
         Ok(Self {
             route,
             path: config.path.clone(),
-            verifier: Verifier::new(&config.verify)?,
+            verifier: Verifier::new(&config.verify).map_err(|ConfigError { key, problem }| {
+                ConfigError::new(format!("verify.{key}"), problem)
+            })?,
             credentials: input::credentials(&config.verify),
             split: config.split.clone(),
             event: config.event.clone(),

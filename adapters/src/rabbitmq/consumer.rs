@@ -48,7 +48,7 @@ use super::{
     backoff::Backoff,
     message::convert,
     prefetch::Prefetch,
-    session::{Link, STEADY, STEP, SessionError, short, within},
+    session::{Link, STEADY, STEP, SessionError, next_link, short, within},
     topology, wall_clock,
 };
 use crate::{Accepted, Arrival, Intake, Refused, event};
@@ -326,17 +326,6 @@ impl Consumer {
             Ok(())
         };
         timeout(STEP, rest).await.unwrap_or(Ok(()))
-    }
-}
-
-/// The next connection that lives; `None` when there will be none.
-async fn next_link(links: &mut watch::Receiver<Option<Arc<Link>>>) -> Option<Arc<Link>> {
-    loop {
-        let link = links.borrow_and_update().clone().filter(|link| link.alive());
-        if link.is_some() {
-            return link;
-        }
-        links.changed().await.ok()?;
     }
 }
 

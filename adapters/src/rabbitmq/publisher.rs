@@ -46,7 +46,7 @@ use tracing::{debug, info, warn};
 
 use self::window::Worker;
 use super::{
-    BrokerConfig, CONFIRM, ConnectionState,
+    BrokerConfig, ConnectionState,
     session::{self, Broker, ConfigError, Link, Role},
 };
 use crate::event::Event;
@@ -92,6 +92,8 @@ pub enum PublishError {
 struct Job {
     exchange: Arc<str>,
     key: String,
+    /// Whether the exchange is ours to declare.
+    declare: bool,
     message: leaf::Message,
     answer: oneshot::Sender<Result<(), PublishError>>,
 }
@@ -109,6 +111,7 @@ pub struct Publisher {
 #[derive(Clone)]
 pub struct PublishHandle {
     jobs: mpsc::Sender<Job>,
+    state: Arc<ConnectionState>,
     flowing: watch::Receiver<bool>,
 }
 
@@ -133,7 +136,7 @@ impl Publisher {
     /// For single events.
     #[must_use]
     pub fn handle(&self) -> PublishHandle {
-        PublishHandle { jobs: self.jobs.clone(), flowing: self.flowing() }
+        PublishHandle { jobs: self.jobs.clone(), state: self.state(), flowing: self.flowing() }
     }
 
     /// How the connection is; may be asked at any time.
@@ -174,13 +177,8 @@ impl Publisher {
             }
             connection_stop.cancel();
         };
-        let supervising = session::supervise(
-            &broker,
-            Role::Publish,
-            &state,
-            &links,
-            connection_stop.clone(),
-        );
+        let supervising =
+            session::supervise(&broker, Role::Publish, &state, &links, connection_stop.clone());
         tokio::join!(workers, supervising, watch_flow(link, &flows, &connection_stop));
     }
 }
@@ -216,7 +214,7 @@ async fn watch_flow(
 
 impl PublishHandle {
     /// Publishes `event` as a structured CloudEvent, persistent and mandatory, and waits for
-    /// RabbitMQ's confirm.
+    /// RabbitMQ's confirm. The exchange must be there.
     ///
     /// # Errors
     /// See [`PublishError`]; only after [`PublishError::Ambiguous`] may RabbitMQ have it all the
@@ -234,18 +232,27 @@ impl PublishHandle {
             }
         }
         let mut flowing = self.flowing.clone();
-        let flows = timeout(PATIENCE, flowing.wait_for(|flowing| *flowing)).await;
-        if !matches!(flows, Ok(Ok(_))) {
-            return Err(unavailable("RabbitMQ cannot be reached, or takes nothing for now"));
+        let waiting = async { flowing.wait_for(|flowing| *flowing).await.is_ok() };
+        let flows = timeout(PATIENCE, waiting).await.unwrap_or(false);
+        if !flows {
+            let blocked = "RabbitMQ has blocked publishing: a memory or disk alarm";
+            let why = self.state.error().unwrap_or_else(|| blocked.to_owned());
+            return Err(unavailable(&format!("RabbitMQ: {why}")));
         }
         let (answer, answered) = oneshot::channel();
         let message = leaf::Message::structured(&event);
-        let job = Job { exchange: exchange.into(), key: key.to_owned(), message, answer };
+        // An exchange that is not there is a typing error, most likely.
+        let declare = false;
+        let job = Job { exchange: exchange.into(), key: key.to_owned(), declare, message, answer };
         self.jobs.send(job).await.map_err(|_| unavailable("shutting down"))?;
-        match timeout(CONFIRM, answered).await {
+        match timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(PublishError::Ambiguous("shutting down".to_owned())),
-            Err(_) => Err(PublishError::Ambiguous(format!("nothing in {CONFIRM:?}"))),
+            Err(_) if self.state.blocked() => {
+                let why = "it is blocked by a memory or disk alarm";
+                Err(PublishError::Ambiguous(why.to_owned()))
+            }
+            Err(_) => Err(PublishError::Ambiguous(format!("nothing within {PATIENCE:?}"))),
         }
     }
 }

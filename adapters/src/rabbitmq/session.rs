@@ -92,6 +92,12 @@ pub enum SessionError {
     /// The tags of a channel's deliveries count up from 1, and one did not.
     #[error("a message was lost between RabbitMQ and us: the channel is closed to get it again")]
     Gap,
+    /// No confirm came, and the connection is not blocked.
+    #[error("RabbitMQ confirms nothing")]
+    Unconfirmed,
+    /// The connection was given up.
+    #[error("the connection ended")]
+    Cut,
     /// An ack came too late for its channel.
     #[error("the channel was closed before its ack")]
     Stale,
@@ -137,21 +143,30 @@ pub(super) fn short(text: &str) -> Result<ShortString, SessionError> {
     ShortString::try_new(text).map_err(|_| SessionError::TooLong(text.to_owned()))
 }
 
-/// How the consuming connection is, for health and metrics.
+/// How a connection is, for health and metrics.
 #[derive(Debug, Default)]
-pub struct ConnectionState(RwLock<Option<ConnectionStatus>>);
+pub struct ConnectionState {
+    status: RwLock<Option<ConnectionStatus>>,
+    /// Why there is no connection.
+    error: RwLock<Option<String>>,
+}
 
 impl ConnectionState {
     /// Whether there is a connection.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.0.read().as_ref().is_some_and(ConnectionStatus::connected)
+        self.status.read().as_ref().is_some_and(ConnectionStatus::connected)
+    }
+
+    /// Why there is no connection, where a try has failed.
+    pub(super) fn error(&self) -> Option<String> {
+        self.error.read().clone()
     }
 
     /// Whether RabbitMQ has blocked it: a memory or disk alarm.
     #[must_use]
     pub fn blocked(&self) -> bool {
-        self.0.read().as_ref().is_some_and(|status| status.connected() && status.blocked())
+        self.status.read().as_ref().is_some_and(|status| status.connected() && status.blocked())
     }
 }
 
@@ -226,8 +241,17 @@ impl Broker {
 pub(super) enum Role {
     /// All routes' consumers.
     Consume,
-    /// One publish.
+    /// All that is published.
     Publish,
+}
+
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
 }
 
 async fn in_step<T>(
@@ -316,6 +340,16 @@ impl Link {
         }
     }
 
+    /// Resolves when the connection was given up or has ended.
+    pub(super) async fn gone(&self) {
+        while self.alive() {
+            tokio::select! {
+                () = self.broken.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
     /// Resolves when the connection has ended or was given up, with the reason.
     async fn ended(&self) -> String {
         let mut events = std::pin::pin!(self.connection.events_listener());
@@ -336,9 +370,21 @@ impl Link {
     }
 }
 
-/// Keeps a connection in `links` until `shutdown`, then closes it.
+/// The next connection that lives; `None` when there will be none.
+pub(super) async fn next_link(links: &mut watch::Receiver<Option<Arc<Link>>>) -> Option<Arc<Link>> {
+    loop {
+        let link = links.borrow_and_update().clone().filter(|link| link.alive());
+        if link.is_some() {
+            return link;
+        }
+        links.changed().await.ok()?;
+    }
+}
+
+/// Keeps a connection for `role` in `links` until `shutdown`, then closes it.
 pub(super) async fn supervise(
     broker: &Broker,
+    role: Role,
     state: &ConnectionState,
     links: &watch::Sender<Option<Arc<Link>>>,
     shutdown: CancellationToken,
@@ -347,34 +393,41 @@ pub(super) async fn supervise(
     let mut told = String::new();
     loop {
         let connected = tokio::select! {
-            connected = broker.connect(Role::Consume) => connected,
+            connected = broker.connect(role) => connected,
             () = shutdown.cancelled() => return,
         };
         match connected {
             Ok(link) => {
-                info!("RabbitMQ connected");
+                info!(role = role.as_str(), "RabbitMQ connected");
                 told.clear();
                 let since = tokio::time::Instant::now();
                 let link = Arc::new(link);
-                *state.0.write() = Some(link.connection.status().clone());
+                *state.status.write() = Some(link.connection.status().clone());
+                *state.error.write() = None;
                 links.send_replace(Some(Arc::clone(&link)));
                 let ended = tokio::select! {
                     ended = link.ended() => Some(ended),
                     () = shutdown.cancelled() => None,
                 };
                 links.send_replace(None);
-                *state.0.write() = None;
+                *state.status.write() = None;
                 let Some(error) = ended else {
                     return link.close().await;
                 };
-                warn!(error, "RabbitMQ connection lost");
+                warn!(role = role.as_str(), error, "RabbitMQ connection lost");
+                *state.error.write() = Some(error);
                 if since.elapsed() >= STEADY {
                     backoff.reset();
                 }
             }
             // Once for each reason, not for each of the tries of a long night.
             Err(error) if told != error.to_string() => {
-                warn!(%error, "RabbitMQ cannot be reached; trying again for as long as it takes");
+                warn!(
+                    role = role.as_str(),
+                    %error,
+                    "RabbitMQ cannot be reached; trying again for as long as it takes"
+                );
+                *state.error.write() = Some(error.to_string());
                 told = error.to_string();
             }
             Err(error) => debug!(%error, "RabbitMQ still cannot be reached"),

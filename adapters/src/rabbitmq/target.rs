@@ -67,7 +67,9 @@ impl PublishTarget {
         };
         // A returned message is known by its id, so there must be room for it.
         if delivery.event.id.len() > SHORT_MAX {
-            return Err(self.unsendable("the event's id is longer than 255 bytes: AMQP has no room"));
+            return Err(
+                self.unsendable("the event's id is longer than 255 bytes: AMQP has no room")
+            );
         }
         let key = render("key", &self.key, Place::RoutingKey)?.unwrap_or_default();
         let mut headers = Vec::with_capacity(self.headers.len());

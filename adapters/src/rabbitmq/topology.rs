@@ -78,7 +78,7 @@ pub(super) async fn declare(
 
 /// Declares a durable topic exchange. One that exists and is of another kind, or that may not be
 /// declared by us, is used as it is.
-async fn exchange(link: &Link, name: &str) -> Result<(), SessionError> {
+pub(super) async fn exchange(link: &Link, name: &str) -> Result<(), SessionError> {
     let name = short(name)?;
     let declare = async |passive| {
         let channel = link.channel().await?;
@@ -96,6 +96,16 @@ async fn exchange(link: &Link, name: &str) -> Result<(), SessionError> {
         }
         other => other,
     }
+}
+
+/// Whether there is an exchange of that name.
+pub(super) async fn look_for_exchange(link: &Link, name: &str) -> Result<(), SessionError> {
+    let channel = link.channel().await?;
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    let arguments = FieldTable::default();
+    let declared = channel.exchange_declare(short(name)?, ExchangeKind::Topic, passive, arguments);
+    link.judge(within("look for the exchange", declared).await)?;
+    link.judge(within("close the channel", channel.close(200, "OK".into())).await)
 }
 
 async fn existing_queue(link: &Link, queue: &str) -> Result<Channel, SessionError> {

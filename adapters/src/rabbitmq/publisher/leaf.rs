@@ -73,6 +73,7 @@ impl tower::Service<Call> for PublishService {
             let job = Job {
                 exchange: Arc::clone(&request.exchange),
                 key: request.key.clone(),
+                declare: true,
                 message,
                 answer,
             };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lapin::{
-    Channel, Confirmation, ErrorKind,
+    Channel, Confirmation, ErrorKind, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use tokio::{
@@ -137,7 +137,7 @@ async fn publish(
     let mut failed = None;
     let mut jobs = window.into_iter();
     for job in jobs.by_ref() {
-        if let Err(error) = declare(link, &job.exchange, declared).await {
+        if let Err(error) = declare(link, &job, declared).await {
             let refused = error.code().is_some();
             let why = error.to_string();
             answer(job, Err(if refused { PublishError::Refused(why) } else { unsent(&why) }));
@@ -173,22 +173,21 @@ fn unsent(why: &str) -> PublishError {
 
 async fn declare(
     link: &Link,
-    exchange: &Arc<str>,
+    job: &Job,
     declared: &mut BTreeSet<Arc<str>>,
 ) -> Result<(), SessionError> {
-    if !declared.contains(exchange) {
-        topology::exchange(link, exchange).await?;
-        declared.insert(Arc::clone(exchange));
+    if !declared.contains(&job.exchange) {
+        match job.declare {
+            true => topology::exchange(link, &job.exchange).await?,
+            false => topology::look_for_exchange(link, &job.exchange).await?,
+        }
+        declared.insert(Arc::clone(&job.exchange));
     }
     Ok(())
 }
 
 /// Writes one message. A connection that is blocked takes it later, whenever that is.
-async fn send(
-    link: &Link,
-    channel: &Channel,
-    job: &Job,
-) -> Result<lapin::publisher_confirm::PublisherConfirm, SessionError> {
+async fn send(link: &Link, channel: &Channel, job: &Job) -> Result<PublisherConfirm, SessionError> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let sent = channel.basic_publish(
         short(&job.exchange)?,
@@ -200,7 +199,9 @@ async fn send(
     tokio::pin!(sent);
     loop {
         match timeout(STEP, &mut sent).await {
-            Ok(sent) => return sent.map_err(|source| SessionError::Amqp { step: "publish", source }),
+            Ok(sent) => {
+                return sent.map_err(|source| SessionError::Amqp { step: "publish", source });
+            }
             Err(_) if link.alive() && link.blocked() => {}
             Err(_) => return link.judge(Err(SessionError::Deadline { step: "publish" })),
         }
@@ -208,10 +209,7 @@ async fn send(
 }
 
 /// Awaits every confirm, then answers: a return belongs to the message whose id it has.
-async fn confirm(
-    link: &Link,
-    confirms: Vec<(Job, lapin::publisher_confirm::PublisherConfirm)>,
-) -> Result<(), SessionError> {
+async fn confirm(link: &Link, confirms: Vec<(Job, PublisherConfirm)>) -> Result<(), SessionError> {
     let mut deadline = Instant::now() + CONFIRM;
     let mut answers = Vec::with_capacity(confirms.len());
     let mut returned = HashSet::new();

@@ -7,11 +7,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tidegate_adapters::{
     Timestamp,
-    http::{ConfigError, caller::Api, target::HttpTarget},
+    http::{ConfigError, Hook, caller::Api, target::HttpTarget},
+    rabbitmq::PublishTarget,
+    secret::Mask,
 };
 
 use crate::config::{
-    Config, RouteConfig, Target,
+    Config, RouteConfig, Source, Target,
     report::Problem,
     walk::{Places, place_of},
 };
@@ -34,7 +36,10 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Problem> {
         }
     }
     for (name, route) in &config.routes {
-        if let Err((end, error)) = ends(route, &apis) {
+        if let Err((end, error)) = ends(name, route, &apis, &config.mask) {
+            // The route of a reply is written under the route that replies.
+            let end = if let Source::Reply(_) = route.from { "reply" } else { end };
+            let name = name.trim_end_matches("/reply");
             tell(format!("routes.{name}.{end}"), error);
         }
     }
@@ -43,9 +48,14 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Problem> {
 
 /// Both ends of a route, each with the key it is written under.
 fn ends(
+    name: &Arc<str>,
     route: &RouteConfig,
     apis: &BTreeMap<Arc<str>, Arc<Api>>,
+    mask: &Mask,
 ) -> Result<(), (&'static str, ConfigError)> {
+    if let Source::Webhook(webhook) = &route.from {
+        Hook::new(Arc::clone(name), webhook).map_err(|error| ("from.webhook", error))?;
+    }
     match &route.to {
         Target::Http(http) => {
             // Without its upstream, which has a problem of its own, there is nothing to ask.
@@ -54,7 +64,11 @@ fn ends(
                     .map_err(|error| ("to.http", error))?;
             }
         }
-        Target::Rabbitmq(_) => {}
+        Target::Rabbitmq(target) => {
+            PublishTarget::new(target, mask.clone()).map_err(|problem| {
+                ("to.rabbitmq", ConfigError { key: "exchange".to_owned(), problem })
+            })?;
+        }
     }
     Ok(())
 }
