@@ -50,7 +50,7 @@ impl HmacVerifier {
         let header = headers::name("hmac.header", &config.header)?;
         let timestamp = named("hmac.timestamp_header", &config.timestamp_header)?;
         let id = named("hmac.id_header", &config.id_header)?;
-        refuse_unproven(&signed, timestamp.is_some(), id.is_some())?;
+        refuse_unsent(&signed, timestamp.is_some(), id.is_some())?;
         for (key, other) in [("hmac.timestamp_header", &timestamp), ("hmac.id_header", &id)] {
             if other.as_ref() == Some(&header) {
                 let problem = "is the signature's own header: name the one that carries it";
@@ -121,25 +121,15 @@ impl HmacVerifier {
     }
 }
 
-/// What is named in `signed` must be sent, and a timestamp that is sent must be signed.
-fn refuse_unproven(signed: &[Piece], timestamp: bool, id: bool) -> Result<(), ConfigError> {
+/// What is named in `signed` must be sent. A timestamp that is not signed is still looked at, though
+/// anyone could renew it: the configuration is warned of.
+fn refuse_unsent(signed: &[Piece], timestamp: bool, id: bool) -> Result<(), ConfigError> {
     let error = |key, problem| Err(ConfigError::new(key, problem));
-    match (signed.contains(&Piece::Timestamp), timestamp) {
-        (true, false) => {
-            return error(
-                "hmac.timestamp_header",
-                "is missing: `signed` names {timestamp}, so say which header carries it",
-            );
-        }
-        (false, true) => {
-            return error(
-                "hmac.timestamp_header",
-                "proves nothing, as `signed` does not name {timestamp}: anyone could renew it. \
-                 Write {timestamp} into `signed` where the sender signs it, else leave the header \
-                 out",
-            );
-        }
-        _ => {}
+    if signed.contains(&Piece::Timestamp) && !timestamp {
+        return error(
+            "hmac.timestamp_header",
+            "is missing: `signed` names {timestamp}, so say which header carries it",
+        );
     }
     if signed.contains(&Piece::Id) && !id {
         return error(

@@ -85,14 +85,14 @@ fn signature(check: &mut Check<'_>, path: &str, hmac: &Value) {
         }
     }
     if timestamp && !signed.contains("{timestamp}") {
-        check.tell(
+        check.warn(
             &format!("{path}.timestamp_header"),
-            "proves nothing while `signed` has no `{timestamp}`, for anyone could write a new one; \
-             sign it, as in '{timestamp}.{raw}', or leave this out",
+            "proves little while `signed` has no `{timestamp}`, for anyone could write a new one; \
+             sign it where the sender does, as in '{timestamp}.{raw}'",
         );
     }
     if !signed.contains("{raw}") {
-        check.warn(
+        check.tell(
             &below,
             "has no `{raw}`: who has seen one request can send any body with its signature",
         );
