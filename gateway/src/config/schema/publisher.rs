@@ -28,7 +28,7 @@ pub(super) const REPLY: &[Key] = &[
 pub(crate) static RETRY: Shape = Shape::Map(&[
     default("initial_delay", "500ms", Shape::Scalar(POSITIVE)),
     default("factor", "2", Shape::Scalar(Kind::Number(1.0, 1000.0))),
-    default("max_delay", "10s", Shape::Scalar(POSITIVE)),
+    default("max_delay", "5s", Shape::Scalar(POSITIVE)),
     default("jitter", "0.2", Shape::Scalar(Kind::Number(0.0, 1.0))),
     default("attempts", "unlimited", Shape::Scalar(Kind::Attempts)),
     default("within", "off", Shape::Scalar(Kind::DurationOrOff)),

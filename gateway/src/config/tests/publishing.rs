@@ -50,7 +50,7 @@ fn what_is_published_is_checked_key_by_key() {
                 `cloudevents-binary` or `metadata-data`; did you mean `cloudevents`?",
             "a.yaml:4:88  routes.h.to.rabbitmq.on_unroutable\n    `wait` is not `retry`, `dead` \
                 or `drop`",
-            "a.yaml:5:5  routes.h.retry\n    `initial_delay` (1m) is longer than `max_delay` (10s)",
+            "a.yaml:5:5  routes.h.retry\n    `initial_delay` (1m) is longer than `max_delay` (5s)",
             "a.yaml:5:43  routes.h.retry.attempts\n    `none` is not a whole number from 1 to \
                 4294967295, or `unlimited`",
         ],
