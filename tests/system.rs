@@ -5,6 +5,7 @@
 mod broker_faults;
 mod command_line;
 mod events_to_apis;
+mod products;
 mod protections;
 mod rabbitmq_consumer;
 mod tidy;

@@ -7,9 +7,11 @@
 pub mod amqp;
 pub mod api;
 pub mod gateway;
+pub mod product;
 pub mod rabbitmq;
 pub mod wait;
 
 pub use api::Api;
 pub use gateway::Gateway;
+pub use product::Product;
 pub use wait::eventually;
