@@ -78,6 +78,8 @@ async fn dead(gateway: &Gateway) -> Vec<(String, String)> {
     deliveries.map(|dead| (text(&dead["event_id"]), text(&dead["reason"]))).collect()
 }
 
+/// Since 1970, as the mocks' headers and ours say it.
+#[expect(clippy::disallowed_methods, reason = "the mocks' clock: what they name is wall time")]
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
@@ -105,8 +107,8 @@ async fn each_configuration_says_which_variables_it_needs() {
     }
 }
 
-/// <https://docs.voucherify.io/docs/limits>: who has used up the limit is told when the next request
-/// may be made, in `X-Rate-Limit-Retry`.
+/// <https://docs.voucherify.io/docs/limits>: who has used up the limit is told when the next
+/// request may be made, in `X-Rate-Limit-Retry`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn voucherify_gets_points_and_is_left_alone_until_the_time_it_names() {
     let broker = Node::shared().await.vhost().await;
@@ -150,7 +152,7 @@ async fn voucherify_gets_points_and_is_left_alone_until_the_time_it_names() {
     ];
     publish(&broker, "orders", &orders).await;
     settled(&gateway, "voucherify-points", 2, 1).await;
-    assert_eq!(dead(&gateway).await, [("unknown".to_owned(), "rejected".to_owned())]);
+    assert_eq!(dead(&gateway).await, [owned(("unknown", "rejected"))]);
     let asked = api.asked();
     let throttled = asked.iter().filter(|request| request.status == 429).count();
     assert_eq!(throttled, 1, "a 429 stops the upstream, until the time it names");
@@ -219,8 +221,8 @@ async fn talon_ones_409_passes_and_a_customers_sessions_stay_in_order() {
     assert_eq!(body(last), expected);
 }
 
-/// <https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines>: a 429 names the
-/// policy that was exceeded; the daily one lasts until midnight.
+/// <https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines>: a 429 names
+/// the policy that was exceeded; the daily one lasts until midnight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hubspots_two_limits_are_told_apart_and_a_multi_status_hides_no_error() {
     let broker = Node::shared().await.vhost().await;
@@ -268,7 +270,7 @@ async fn hubspots_two_limits_are_told_apart_and_a_multi_status_hides_no_error() 
     let customers = ["ana@example.com", "invalid", "locked@example.com"].map(customer);
     publish(&broker, "customers", &customers).await;
     settled(&gateway, "hubspot-contacts", 2, 1).await;
-    assert_eq!(dead(&gateway).await, [("invalid".to_owned(), "rejected".to_owned())]);
+    assert_eq!(dead(&gateway).await, [owned(("invalid", "rejected"))]);
     let asked = api.asked();
     assert!(asked[1].at_ms >= asked[0].at_ms + 900, "the period it named has passed");
     let ana = asked.iter().find(|r| r.status == 200).expect("one was taken");
@@ -329,7 +331,7 @@ async fn sendgrid_gets_the_mail_once_its_period_has_ended() {
     };
     publish(&broker, "orders", &[order("o-1", "ana@example.com"), order("o-2", "nowhere")]).await;
     settled(&gateway, "sendgrid-confirmations", 1, 1).await;
-    assert_eq!(dead(&gateway).await, [("o-2".to_owned(), "rejected".to_owned())]);
+    assert_eq!(dead(&gateway).await, [owned(("o-2", "rejected"))]);
     let mut statuses = api.statuses();
     let throttled = statuses.iter().filter(|status| **status == 429).count();
     assert!((1..=2).contains(&throttled), "asked before the period's end: {statuses:?}");
@@ -409,10 +411,7 @@ async fn salesforces_200_hides_no_failure_and_a_token_without_an_end_is_renewed_
     settled(&gateway, "salesforce-contacts", 3, 2).await;
     let mut dead = dead(&gateway).await;
     dead.sort_unstable();
-    assert_eq!(
-        dead,
-        [("c-3", "rejected"), ("c-5", "rejected")].map(|(a, b)| (a.to_owned(), b.to_owned()))
-    );
+    assert_eq!(dead, [owned(("c-3", "rejected")), owned(("c-5", "rejected"))]);
 
     let about = |request: &Recorded| body(request)["records"][0]["Customer_Id__c"].clone();
     let story = story(&api, about);
@@ -431,4 +430,202 @@ async fn salesforces_200_hides_no_failure_and_a_token_without_an_end_is_renewed_
         "FirstName": "Ana", "LastName": "Pereira", "Email": "ana@example.com" });
     assert_eq!(body(first), json!({ "allOrNone": true, "records": [expected] }));
     assert!(!gateway.log().contains("canary"), "no secret in the log");
+}
+
+/// <https://www.twilio.com/docs/api/errors/20429>: a 429 is never processed. Of a 500 nothing of
+/// the kind is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twilio_gets_a_form_and_only_what_was_surely_not_sent_is_sent_again() {
+    let broker = Node::shared().await.vhost().await;
+    let busy = AtomicU32::new(1);
+    let api = Product::start(move |request| {
+        let error = |status: u16, code: u32| {
+            answer(status, &json!({ "code": code, "status": status, "message": "no" }))
+        };
+        let form = form(request);
+        let field = |name: &str| form.get(name).map_or("", String::as_str);
+        // SKtest:canary-twilio
+        if header(request, "authorization") != "Basic U0t0ZXN0OmNhbmFyeS10d2lsaW8=" {
+            return error(401, 20003);
+        }
+        if header(request, "content-type") != "application/x-www-form-urlencoded" {
+            return error(400, 21604);
+        }
+        if busy.swap(0, Ordering::SeqCst) == 1 {
+            return error(429, 20429);
+        }
+        match field("To") {
+            "+14155552671" => answer(201, &json!({ "sid": "SM1", "status": "accepted" })),
+            "+14155550500" => error(500, 20500),
+            _ => error(400, 21211),
+        }
+    })
+    .await;
+    let url = api.url();
+    let variables = [
+        ("TWILIO_URL", &*url),
+        ("TWILIO_ACCOUNT_SID", "ACtest"),
+        ("TWILIO_API_KEY_SID", "SKtest"),
+        ("TWILIO_API_KEY_SECRET", "canary-twilio"),
+        ("TWILIO_AUTH_TOKEN", "canary-auth-token"),
+        ("TWILIO_PUBLIC_URL", "https://hooks.example.com"),
+    ];
+    let gateway = run(&broker, "twilio", &variables, "twilio-messages").await;
+    let sms = |id: &str, to: &str| {
+        let data = json!({ "to": to, "text": "Für 2 & mehr: 50 % + Eis" });
+        event("notification.sms.v1", id, &data)
+    };
+    let messages =
+        [sms("sent", "+14155552671"), sms("unclear", "+14155550500"), sms("wrong", "nobody")];
+    publish(&broker, "notifications", &messages).await;
+    settled(&gateway, "twilio-messages", 1, 2).await;
+    let mut dead = dead(&gateway).await;
+    dead.sort_unstable();
+    assert_eq!(dead, [owned(("unclear", "rejected")), owned(("wrong", "rejected"))]);
+    let mut statuses = api.statuses();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 400, 429, 500], "the 429 again, the 500 not");
+    let asked = api.asked();
+    let sent = asked.iter().find(|request| request.status == 201).expect("it was taken");
+    assert_eq!(sent.path, "/2010-04-01/Accounts/ACtest/Messages.json");
+    assert_eq!(
+        sent.body,
+        "To=%2B14155552671&MessagingServiceSid=MG00000000000000000000000000000000\
+         &Body=F%C3%BCr+2+%26+mehr%3A+50+%25+%2B+Eis"
+    );
+}
+
+/// <https://shopify.dev/docs/api/admin-rest/usage/rate-limits>: a bucket of 40 that leaks 2 a
+/// second; who overfills it is told in `Retry-After` when to come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shopifys_bucket_may_be_full_and_every_note_gets_there_when_it_has_leaked() {
+    const ORDERS: u64 = 6;
+    const BUCKET: f64 = 40.0;
+    let broker = Node::shared().await.vhost().await;
+    // The level, and when it was that. Another process of the same app has just filled it.
+    let bucket = Mutex::new(None);
+    let api = Product::start(move |request| {
+        if header(request, "x-shopify-access-token") != "canary-shopify" {
+            return answer(401, &json!({ "errors": "[API] Invalid API key or access token" }));
+        }
+        let at = request.at_ms as f64 / 1000.0;
+        let mut bucket = bucket.lock();
+        let (level, then) = bucket.unwrap_or((BUCKET + 1.5, at));
+        let level = f64::max(level - 2.0 * (at - then), 0.0);
+        *bucket = Some((level, at));
+        if level + 1.0 > BUCKET {
+            return answer_with(429, "Retry-After", "2.0", &json!({ "errors": "Exceeded" }));
+        }
+        *bucket = Some((level + 1.0, at));
+        let order = body(request)["order"].clone();
+        let path = format!("/admin/api/2026-04/orders/{}.json", order["id"]);
+        match request.method == "PUT" && request.path == path && order["id"] != 404 {
+            true => answer(200, &json!({ "order": order })),
+            false => answer(404, &json!({ "errors": "Not Found" })),
+        }
+    })
+    .await;
+    let url = api.url();
+    let gateway = run(&broker, "shopify", &shopify(&url), "shopify-notes").await;
+    let delivered = |id: u64| {
+        let data = json!({ "shopifyOrderId": id, "deliveredAt": "2026-03-01T19:42:00Z" });
+        event("order.delivered.v1", &id.to_string(), &data)
+    };
+    let mut orders: Vec<Message> = (450_789_469..).take(ORDERS as usize).map(delivered).collect();
+    orders.push(delivered(404));
+    orders.push(event("order.delivered.v1", "elsewhere", &json!({ "deliveredAt": "now" })));
+    publish(&broker, "orders", &orders).await;
+    settled(&gateway, "shopify-notes", ORDERS, 1).await;
+    assert_eq!(dead(&gateway).await, [owned(("404", "rejected"))]);
+    let asked = api.asked();
+    assert_eq!(asked[0].status, 429, "somebody else had filled it");
+    assert!(asked[1].at_ms >= asked[0].at_ms + 1_950, "the two seconds have passed");
+    let first = asked.iter().find(|r| r.path.ends_with("/450789469.json") && r.status == 200);
+    assert_eq!(
+        first.expect("it was taken").body,
+        r#"{"order":{"id":450789469,"note":"Delivered at 2026-03-01T19:42:00Z"}}"#
+    );
+}
+
+/// <https://docs.slack.dev/apis/web-api/rate-limits>: one message a second in each channel, and 429
+/// with `Retry-After` beyond. <https://api.slack.com/methods/chat.postMessage>: errors come with a
+/// 200.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slacks_200_hides_no_error_and_one_channels_limit_holds_up_no_other() {
+    let broker = Node::shared().await.vhost().await;
+    let (busy, failing) = (AtomicU32::new(1), AtomicU32::new(1));
+    let once = |left: &AtomicU32| left.swap(0, Ordering::SeqCst) == 1;
+    let api = Product::start(move |request| {
+        let failed = |error: &str| answer(200, &json!({ "ok": false, "error": error }));
+        if header(request, "authorization") != "Bearer xoxb-canary-slack" {
+            return failed("invalid_auth");
+        }
+        if (&*request.method, &*request.path) != ("POST", "/api/chat.postMessage") {
+            return failed("unknown_method");
+        }
+        let message = body(request);
+        match message["channel"].as_str().unwrap_or("") {
+            "C-busy" if once(&busy) => {
+                answer_with(429, "Retry-After", "3", &json!({ "ok": false }))
+            }
+            "C-free" if once(&failing) => failed("internal_error"),
+            "C-missing" => failed("channel_not_found"),
+            channel => answer(200, &json!({ "ok": true, "channel": channel, "ts": "1.1" })),
+        }
+    })
+    .await;
+    let url = api.url();
+    let gateway = run(&broker, "slack", &slack(&url), "slack-messages").await;
+    let message = |id: &str, channel: &str| {
+        event("notification.chat.v1", id, &json!({ "channel": channel, "text": id }))
+    };
+    let messages = [
+        message("b-1", "C-busy"),
+        message("b-2", "C-busy"),
+        message("f-1", "C-free"),
+        message("f-2", "C-free"),
+        message("m-1", "C-missing"),
+    ];
+    publish(&broker, "notifications", &messages).await;
+    settled(&gateway, "slack-messages", 4, 1).await;
+    assert_eq!(dead(&gateway).await, [owned(("m-1", "rejected"))]);
+    let in_channel = |channel: &str| -> Vec<Recorded> {
+        let mut asked = api.asked();
+        asked.retain(|request| body(request)["channel"] == channel);
+        asked
+    };
+    let texts = |asked: &[Recorded]| -> Vec<String> {
+        asked.iter().map(|r| body(r)["text"].as_str().unwrap_or("").to_owned()).collect()
+    };
+    let (busy, free) = (in_channel("C-busy"), in_channel("C-free"));
+    assert_eq!(texts(&busy), ["b-1", "b-1", "b-2"], "in order, the refused one first");
+    assert_eq!(texts(&free), ["f-1", "f-1", "f-2"]);
+    assert!(busy[1].at_ms >= busy[0].at_ms + 2_950, "the channel was left alone as told");
+    assert!(free[2].at_ms < busy[1].at_ms, "and the other one was not");
+    for channel in [&busy, &free] {
+        let apart = channel.windows(2).all(|pair| pair[1].at_ms >= pair[0].at_ms + 950);
+        assert!(apart, "one a second");
+    }
+}
+
+/// What Shopify's configuration needs.
+fn shopify(url: &str) -> [(&'static str, &str); 3] {
+    [
+        ("SHOPIFY_URL", url),
+        ("SHOPIFY_ACCESS_TOKEN", "canary-shopify"),
+        ("SHOPIFY_CLIENT_SECRET", "canary-client-secret"),
+    ]
+}
+
+/// What Slack's configuration needs.
+fn slack(url: &str) -> [(&'static str, &str); 3] {
+    [
+        ("SLACK_URL", url),
+        ("SLACK_BOT_TOKEN", "xoxb-canary-slack"),
+        ("SLACK_SIGNING_SECRET", "canary-signing-secret"),
+    ]
+}
+
+fn owned((event, reason): (&str, &str)) -> (String, String) {
+    (event.to_owned(), reason.to_owned())
 }
