@@ -1,8 +1,12 @@
 //! The command line: exit codes, errors, and the demo.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
-use tidegate_tests::gateway::binary;
+use tidegate_tests::{gateway::binary, product};
 use tokio::{process::Command, time::timeout};
 
 async fn run(arguments: &[&str]) -> std::process::Output {
@@ -92,12 +96,37 @@ async fn wrong_words_exit_2() {
     }
 }
 
+/// Everything under `config/` that somebody may copy: a file by itself, a folder as one whole.
+/// Those of products are each complete by themselves.
+fn configurations() -> Vec<PathBuf> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder that we ship");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let products = product::folder();
+    let config = products.parent().expect("config/products lies in config");
+    let whole = |path: &PathBuf| path.is_dir() || path.extension().is_some_and(|e| e == "yaml");
+    let mut found = entries(config);
+    found.retain(|path| whole(path) && !path.ends_with("products"));
+    found.extend(entries(&products));
+    found
+}
+
 #[tokio::test]
 async fn the_configurations_we_ship_are_valid() {
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../config");
-    for path in ["quickstart.yaml", "plant-based-pizza"] {
-        let output = run(&["check", "-c", &format!("{config}/{path}")]).await;
-        assert!(output.status.success(), "{path}: {}", text(&output.stderr));
+    let found = configurations();
+    assert!(found.len() >= 10, "quickstart, Plant-Based Pizza, eight products: {found:?}");
+    for path in found {
+        let content =
+            if path.is_file() { std::fs::read_to_string(&path) } else { Ok(String::new()) };
+        let variables = product::required(&content.expect("readable")).into_iter().map(|name| {
+            let value = if name.ends_with("_URL") { "https://api.example" } else { "canary-77" };
+            (name, value)
+        });
+        let mut check = Command::new(binary());
+        check.arg("check").arg("-c").arg(&path).env_clear().envs(variables);
+        let output = check.output().await.expect("the binary");
+        assert!(output.status.success(), "{}: {}", path.display(), text(&output.stderr));
     }
 }
 

@@ -7,6 +7,7 @@ mod broker_faults;
 mod broker_faults_publishing;
 mod command_line;
 mod events_to_apis;
+mod products;
 mod protections;
 mod rabbitmq_consumer;
 mod third_party_clients;

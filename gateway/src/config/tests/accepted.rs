@@ -532,7 +532,7 @@ fn broker_retry() -> RetryConfig {
     RetryConfig {
         initial_delay: Duration::from_millis(500),
         factor: 2.0,
-        max_delay: 10 * SECOND,
+        max_delay: 5 * SECOND,
         jitter: 0.2,
         attempts: None,
         within: None,
