@@ -4,8 +4,8 @@
 //! of every route with RabbitMQ's own topic rules and offered to each match's [`Intake`]; "yes" to
 //! the publisher means every one of them has said yes.
 //!
-//! What a route publishes moves inside: it is exempt from the queue's cap, or a full queue could not
-//! empty, and counted, or a ring of routes would go round for ever.
+//! What a route publishes moves inside: it is exempt from the queue's cap, or a full queue could
+//! not empty, and counted, or a ring of routes would go round for ever.
 
 use std::{
     collections::BTreeMap,

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! RabbitMQ message ─┐   ┌─► cloudevents    structured, binary, batch ─┐
-//!                   ├───┼─► metadata_data  (RabbitMQ)                 ├─► Draft ─► `event:` ─► Event
-//! HTTP request     ─┘   └─► plain                                    ─┘
+//!                   ├───┼─► metadata_data  (RabbitMQ)                 ├─► Draft ─► `event:` ─►
+//! Event HTTP request     ─┘   └─► plain                                    ─┘
 //! ```
 //!
 //! What a target publishes is written by the same envelopes, in `write`.

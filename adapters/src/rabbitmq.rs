@@ -34,6 +34,7 @@ mod greeting;
 mod message;
 mod prefetch;
 mod session;
+mod supervise;
 mod target;
 mod topology;
 
@@ -44,7 +45,8 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use publisher::{PublishError, PublishHandle, PublishService, Publisher};
-pub use session::{ConfigError, ConnectionState, SessionError};
+pub use session::{ConfigError, SessionError};
+pub use supervise::ConnectionState;
 pub use target::PublishTarget;
 pub use topology::check_arguments;
 
@@ -219,8 +221,9 @@ impl Consumers {
         for consumer in self.consumers {
             consuming.spawn(consumer.run(link.clone(), shutdown.clone()));
         }
-        let supervising =
-            session::supervise(&self.broker, Role::Consume, &self.state, &links, all_ended.clone());
+        let ended = all_ended.clone();
+        let (broker, state) = (&self.broker, &self.state);
+        let supervising = supervise::supervise(broker, Role::Consume, state, &links, ended);
         let consuming = async {
             while let Some(ended) = consuming.join_next().await {
                 if let Err(failed) = ended

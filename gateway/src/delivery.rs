@@ -29,6 +29,7 @@ pub mod schedule;
 
 mod activity;
 mod attempt;
+mod route;
 mod window;
 
 use std::{
@@ -39,9 +40,7 @@ use std::{
 
 use tidegate_adapters::{
     Call, Delivery, DeliveryId, Failure, Request, Timestamp,
-    expression::{Input, Place, Template, Variables},
-    http::caller::HttpTarget,
-    rabbitmq::PublishTarget,
+    expression::{Input, Place, Variables},
 };
 use tokio::{
     task::JoinSet,
@@ -50,15 +49,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::RetryConfig,
-    protect::{self, Admission, Upstream, rate_limit::Keys},
+    protect::{Admission, rate_limit::Keys},
     queue::{Fed, Feed, Outcome, Queue, QueueError, Settlement},
     telemetry::Metrics,
 };
 pub use activity::Activity;
+pub use route::{Route, Target};
 
 use attempt::Attempt;
-use reply::ReplyRule;
 use window::{Candidate, PAGE, Window, earliest};
 
 /// Wall time, as an argument.
@@ -69,50 +67,6 @@ const ASIDE_MAX: Duration = Duration::from_secs(2);
 
 /// After an error of the store that is not final, how long until it is asked again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// A route's way out: what turns its deliveries into calls, and where those go.
-pub struct Route {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Renders calls.
-    pub target: Target,
-    /// Makes them: the leaf inside its protections.
-    pub service: protect::Target,
-    /// Admits them.
-    pub upstream: Arc<Upstream>,
-    /// Per limit of the upstream, what its key is; `None` where it has none.
-    pub limit_keys: Vec<Option<Template>>,
-    /// Backoff and when to give up.
-    pub retry: RetryConfig,
-    /// What it replies, if it does.
-    pub reply: Option<ReplyRule>,
-    /// Every route that calls the same upstream, this one included.
-    pub peers: Arc<[Arc<str>]>,
-}
-
-/// What renders a route's calls: one variant per kind of target.
-pub enum Target {
-    /// Requests to a third-party API.
-    Http(HttpTarget),
-    /// Messages for an exchange of the broker.
-    Rabbitmq(PublishTarget),
-}
-
-impl Target {
-    fn prepare(
-        &self,
-        delivery: &Arc<Delivery>,
-        attempt: u32,
-        input: &Input,
-    ) -> Result<Request, Failure> {
-        match self {
-            Self::Http(target) => target.prepare(delivery, attempt, input).map(Request::Http),
-            Self::Rabbitmq(target) => {
-                target.prepare(delivery, attempt, input).map(Request::Rabbitmq)
-            }
-        }
-    }
-}
 
 /// The loop of one route.
 pub struct Loop {

@@ -58,7 +58,8 @@ pub(crate) async fn run(node: &Node, rounds: usize, show: impl Fn(&str)) {
         let at = rate * 0.7;
         let latency = open(address, at, round).await;
         show(&format!(
-            "round {round}: bare {plain:.0}/s, tidegate {rate:.0}/s, p99 at {at:.0}/s {latency:.1} ms"
+            "round {round}: bare {plain:.0}/s, tidegate {rate:.0}/s, \
+             p99 at {at:.0}/s {latency:.1} ms"
         ));
         (bare, ours, p99) = (bare.max(plain), ours.max(rate), p99.min(latency));
     }
@@ -146,7 +147,8 @@ fn requests(count: usize, round: usize) -> Arc<Vec<Vec<u8>>> {
         let signature = mac.finalize().into_bytes();
         let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
         format!(
-            "POST /hooks/bench HTTP/1.1\r\nhost: bench.example\r\ncontent-type: application/json\r\n\
+            "POST /hooks/bench HTTP/1.1\r\nhost: bench.example\r\n\
+             content-type: application/json\r\n\
              x-signature: sha256={hex}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )

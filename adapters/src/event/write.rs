@@ -1,5 +1,5 @@
-//! The envelopes as they are written: the counterpart of what [`message::read`](super::message::read)
-//! reads.
+//! The envelopes as they are written: the counterpart of what
+//! [`message::read`](super::message::read) reads.
 //!
 //! | envelope | body | beside it |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //!
 //! Of the header prefixes that consumers know, `ce-` is the one of the RabbitMQ binding that the
 //! CloudEvents SDKs implement (<https://github.com/knative-extensions/eventing-rabbitmq>,
-//! `cloudevents-protocol-spec`). JSON data is spliced in as it came, never written anew; data that is
-//! no JSON travels as Base64 where the body is JSON.
+//! `cloudevents-protocol-spec`). JSON data is spliced in as it came, never written anew; data that
+//! is no JSON travels as Base64 where the body is JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;

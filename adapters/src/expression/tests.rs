@@ -274,7 +274,10 @@ fn an_input_may_lie_over_another_and_share_all_of_it() {
     let table = [
         (
             ".",
-            r#"{"body":{"n": 12.50, "items": [{"a":1.0}, 2]},"raw":"say \"hi\"\n","item":{ "a": 1.0 }}"#,
+            concat!(
+                r#"{"body":{"n": 12.50, "items": [{"a":1.0}, 2]},"#,
+                r#""raw":"say \"hi\"\n","item":{ "a": 1.0 }}"#
+            ),
         ),
         (".item", "{ \"a\": 1.0 }"),
         (".item.a", "1.0"),

@@ -21,8 +21,8 @@
 //! # Who hangs
 //!
 //! A connection that has not sent a whole head within `header_timeout`, whether its first or its
-//! next, is closed; a body has `body_timeout`. So a sender that hangs holds its place for so long and
-//! no longer. Beyond `max_connections` new ones wait to be accepted.
+//! next, is closed; a body has `body_timeout`. So a sender that hangs holds its place for so long
+//! and no longer. Beyond `max_connections` new ones wait to be accepted.
 
 mod body;
 mod connection;
@@ -151,8 +151,8 @@ impl Receiver {
         Ok(())
     }
 
-    /// Serves until `shutdown`; then accepts no more, answers 503 to what comes on open connections,
-    /// and gives what is under way some seconds to finish.
+    /// Serves until `shutdown`; then accepts no more, answers 503 to what comes on open
+    /// connections, and gives what is under way some seconds to finish.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { listener, tls, site, .. } = self;
         let site = Arc::new(site);

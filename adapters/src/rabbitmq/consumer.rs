@@ -48,7 +48,8 @@ use super::{
     backoff::Backoff,
     message::convert,
     prefetch::Prefetch,
-    session::{Link, STEADY, STEP, SessionError, next_link, short, within},
+    session::{Link, STEADY, STEP, SessionError, short, within},
+    supervise::next_link,
     topology, wall_clock,
 };
 use crate::{Accepted, Arrival, Intake, Refused, event};

@@ -4,8 +4,8 @@
 //!
 //! A delivery is delivered when RabbitMQ has confirmed its message and has not returned it, and
 //! never else. Confirms come late and in bunches: one at a time would be a message a round trip. So
-//! what has gathered is published as a window of up to [`WINDOW`] messages, and all its confirms are
-//! awaited; meanwhile the next window gathers and goes out on another channel.
+//! what has gathered is published as a window of up to [`WINDOW`] messages, and all its confirms
+//! are awaited; meanwhile the next window gathers and goes out on another channel.
 //!
 //! ```text
 //! callers ─► jobs (bounded) ─► window ─► publish all ─► await all confirms ─► answer each
@@ -47,7 +47,8 @@ use tracing::{debug, info, warn};
 use self::window::Worker;
 use super::{
     BrokerConfig, ConnectionState,
-    session::{self, Broker, ConfigError, Link, Role},
+    session::{Broker, ConfigError, Link, Role, SessionError},
+    supervise,
 };
 use crate::event::Event;
 
@@ -178,7 +179,7 @@ impl Publisher {
             connection_stop.cancel();
         };
         let supervising =
-            session::supervise(&broker, Role::Publish, &state, &links, connection_stop.clone());
+            supervise::supervise(&broker, Role::Publish, &state, &links, connection_stop.clone());
         tokio::join!(workers, supervising, watch_flow(link, &flows, &connection_stop));
     }
 }
@@ -258,7 +259,7 @@ impl PublishHandle {
 }
 
 /// What a worker says of the end of its channel, once for each reason.
-fn tell(told: &mut String, error: &session::SessionError, alive: bool) {
+fn tell(told: &mut String, error: &SessionError, alive: bool) {
     let text = error.to_string();
     // The connection's end is told once, where it is noticed.
     if alive && *told != text {

@@ -15,12 +15,12 @@ use lapin::{
     types::{LongString, ShortString},
     uri::{AMQPScheme, AMQPUri},
 };
-use parking_lot::{Mutex, RwLock};
-use tokio::{sync::watch, time::timeout};
+use parking_lot::Mutex;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::{BrokerConfig, backoff::Backoff, greeting};
+use super::{BrokerConfig, greeting};
 use crate::http::tls::{TlsError, client_config};
 
 /// How long each step may take: dial, TLS, handshake, declare, consume, ack, close.
@@ -143,33 +143,6 @@ pub(super) fn short(text: &str) -> Result<ShortString, SessionError> {
     ShortString::try_new(text).map_err(|_| SessionError::TooLong(text.to_owned()))
 }
 
-/// How a connection is, for health and metrics.
-#[derive(Debug, Default)]
-pub struct ConnectionState {
-    status: RwLock<Option<ConnectionStatus>>,
-    /// Why there is no connection.
-    error: RwLock<Option<String>>,
-}
-
-impl ConnectionState {
-    /// Whether there is a connection.
-    #[must_use]
-    pub fn connected(&self) -> bool {
-        self.status.read().as_ref().is_some_and(ConnectionStatus::connected)
-    }
-
-    /// Why there is no connection, where a try has failed.
-    pub(super) fn error(&self) -> Option<String> {
-        self.error.read().clone()
-    }
-
-    /// Whether RabbitMQ has blocked it: a memory or disk alarm.
-    #[must_use]
-    pub fn blocked(&self) -> bool {
-        self.status.read().as_ref().is_some_and(|status| status.connected() && status.blocked())
-    }
-}
-
 /// A RabbitMQ that can be dialled.
 #[derive(Clone)]
 pub(super) struct Broker {
@@ -246,7 +219,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Consume => "consume",
             Self::Publish => "publish",
@@ -305,6 +278,10 @@ impl Link {
         self.connection.status().connected() && !self.broken.is_cancelled()
     }
 
+    pub(super) fn status(&self) -> &ConnectionStatus {
+        self.connection.status()
+    }
+
     pub(super) fn blocked(&self) -> bool {
         self.connection.status().blocked()
     }
@@ -351,7 +328,7 @@ impl Link {
     }
 
     /// Resolves when the connection has ended or was given up, with the reason.
-    async fn ended(&self) -> String {
+    pub(super) async fn ended(&self) -> String {
         let mut events = std::pin::pin!(self.connection.events_listener());
         loop {
             let event = tokio::select! {
@@ -366,75 +343,6 @@ impl Link {
                 Some(lapin::Event::Error(error)) => reason(&error),
                 _ => "RabbitMQ closed the connection".to_owned(),
             };
-        }
-    }
-}
-
-/// The next connection that lives; `None` when there will be none.
-pub(super) async fn next_link(links: &mut watch::Receiver<Option<Arc<Link>>>) -> Option<Arc<Link>> {
-    loop {
-        let link = links.borrow_and_update().clone().filter(|link| link.alive());
-        if link.is_some() {
-            return link;
-        }
-        links.changed().await.ok()?;
-    }
-}
-
-/// Keeps a connection for `role` in `links` until `shutdown`, then closes it.
-pub(super) async fn supervise(
-    broker: &Broker,
-    role: Role,
-    state: &ConnectionState,
-    links: &watch::Sender<Option<Arc<Link>>>,
-    shutdown: CancellationToken,
-) {
-    let mut backoff = Backoff::new();
-    let mut told = String::new();
-    loop {
-        let connected = tokio::select! {
-            connected = broker.connect(role) => connected,
-            () = shutdown.cancelled() => return,
-        };
-        match connected {
-            Ok(link) => {
-                info!(role = role.as_str(), "RabbitMQ connected");
-                told.clear();
-                let since = tokio::time::Instant::now();
-                let link = Arc::new(link);
-                *state.status.write() = Some(link.connection.status().clone());
-                *state.error.write() = None;
-                links.send_replace(Some(Arc::clone(&link)));
-                let ended = tokio::select! {
-                    ended = link.ended() => Some(ended),
-                    () = shutdown.cancelled() => None,
-                };
-                links.send_replace(None);
-                *state.status.write() = None;
-                let Some(error) = ended else {
-                    return link.close().await;
-                };
-                warn!(role = role.as_str(), error, "RabbitMQ connection lost");
-                *state.error.write() = Some(error);
-                if since.elapsed() >= STEADY {
-                    backoff.reset();
-                }
-            }
-            // Once for each reason, not for each of the tries of a long night.
-            Err(error) if told != error.to_string() => {
-                warn!(
-                    role = role.as_str(),
-                    %error,
-                    "RabbitMQ cannot be reached; trying again for as long as it takes"
-                );
-                *state.error.write() = Some(error.to_string());
-                told = error.to_string();
-            }
-            Err(error) => debug!(%error, "RabbitMQ still cannot be reached"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
-            () = shutdown.cancelled() => return,
         }
     }
 }

@@ -50,9 +50,9 @@ pub(super) async fn tell(company: &dyn Inspect, parties: &Parties) -> Result<(),
     let took = start.elapsed().as_secs_f64();
     verify(parties)?;
     print(&format!(
-        "\n  {took:4.1}s  Every one of {ORDERS} orders was paid, cooked, rewarded and brought to its \
-         door;\n         every call was accepted exactly once per idempotency key, and every webhook \
-         became an event.\n"
+        "\n  {took:4.1}s  Every one of {ORDERS} orders was paid, cooked, rewarded and brought to \
+         its door:\n         all calls accepted, each exactly once per idempotency key, and every \
+         webhook an event.\n"
     ))
 }
 

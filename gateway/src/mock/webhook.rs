@@ -1,6 +1,7 @@
 //! Webhooks that a mock API sends: after each request it accepts, as third parties do.
 //!
-//! Sent until they are answered 2xx, with the same id and a fresh timestamp each time; `Retry-After`
+//! Sent until they are answered 2xx, with the same id and a fresh timestamp each time;
+//! `Retry-After`
 //! is heeded. At most [`UNDER_WAY`] at once, at most [`WAITING_MAX`] waiting: beyond that a mock
 //! forgets, and says so in its tally.
 

@@ -54,8 +54,8 @@ impl Body {
     }
 }
 
-/// Reads it whole. What is refused by its stated length is not read at all; what turns out too large
-/// is not read on.
+/// Reads it whole. What is refused by its stated length is not read at all; what turns out too
+/// large is not read on.
 pub(super) async fn read(
     body: Incoming,
     config: &ServerConfig,

@@ -6,7 +6,8 @@
 //! and what it took for the body's end we would take for the next request. By the time a request is
 //! ours to see, the length is gone; so the bytes are watched as they come in.
 //!
-//! What is watched is small: the heads, and the lengths that tell where the next head begins. A head
+//! What is watched is small: the heads, and the lengths that tell where the next head begins. A
+//! head
 //! with a transfer coding is the last that is watched, for its connection ends with its answer.
 //!
 //! Beside that, the first head has a deadline here: hyper's own begins when it knows the protocol,

@@ -1,8 +1,8 @@
 //! One normalisation of paths, for those configured and those requested.
 //!
 //! Escapes of characters that need none are undone (`%61` is `a`), the others are written with
-//! capitals (`%2f` is `%2F`, and no slash): RFC 3986 §6.2.2. Nothing else is touched: a slash at the
-//! end counts, dot segments and empty segments match nothing but themselves.
+//! capitals (`%2f` is `%2F`, and no slash): RFC 3986 §6.2.2. Nothing else is touched: a slash at
+//! the end counts, dot segments and empty segments match nothing but themselves.
 
 /// The one spelling of `path`.
 #[must_use]

@@ -121,8 +121,8 @@ impl HmacVerifier {
     }
 }
 
-/// What is named in `signed` must be sent. A timestamp that is not signed is still looked at, though
-/// anyone could renew it: the configuration is warned of.
+/// What is named in `signed` must be sent. A timestamp that is not signed is still looked at,
+/// though anyone could renew it: the configuration is warned of.
 fn refuse_unsent(signed: &[Piece], timestamp: bool, id: bool) -> Result<(), ConfigError> {
     let error = |key, problem| Err(ConfigError::new(key, problem));
     if signed.contains(&Piece::Timestamp) && !timestamp {

@@ -19,7 +19,8 @@ use super::{Job, PublishError, WINDOW, tell};
 use crate::rabbitmq::{
     CONFIRM,
     backoff::Backoff,
-    session::{Link, STEADY, STEP, SessionError, next_link, reason, short, within},
+    session::{Link, STEADY, STEP, SessionError, reason, short, within},
+    supervise::next_link,
     topology,
 };
 

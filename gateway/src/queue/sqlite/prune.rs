@@ -77,7 +77,8 @@ impl Transaction<'_> {
             }
             let Some(index) = self.ledger.by_no(no) else { continue };
             if id >= *self.next_id {
-                // The newest of all: the next start could not tell from the rows which ids are used.
+                // The newest of all: the next start could not tell from the rows which ids are
+                // used.
                 connection
                     .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('last_id', ?1)")?
                     .execute([id])?;

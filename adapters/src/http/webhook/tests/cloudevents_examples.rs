@@ -1,4 +1,6 @@
 //! The examples of the HTTP binding 1.0.2
+//!
+//!
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>),
 //! its omissions filled in; then what is wrong.
 

@@ -1,0 +1,60 @@
+//! A route's way out.
+
+use std::sync::Arc;
+
+use tidegate_adapters::{
+    Delivery, Failure, Request,
+    expression::{Input, Template},
+    http::caller::HttpTarget,
+    rabbitmq::PublishTarget,
+};
+
+use super::reply::ReplyRule;
+use crate::{
+    config::RetryConfig,
+    protect::{self, Upstream},
+};
+
+/// A route's way out: what turns its deliveries into calls, and where those go.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Renders calls.
+    pub target: Target,
+    /// Makes them: the leaf inside its protections.
+    pub service: protect::Target,
+    /// Admits them.
+    pub upstream: Arc<Upstream>,
+    /// Per limit of the upstream, what its key is; `None` where it has none.
+    pub limit_keys: Vec<Option<Template>>,
+    /// Backoff and when to give up.
+    pub retry: RetryConfig,
+    /// What it replies, if it does.
+    pub reply: Option<ReplyRule>,
+    /// Every route that calls the same upstream, this one included.
+    pub peers: Arc<[Arc<str>]>,
+}
+
+/// What renders a route's calls: one variant per kind of target.
+pub enum Target {
+    /// Requests to a third-party API.
+    Http(HttpTarget),
+    /// Messages for an exchange of the broker.
+    Rabbitmq(PublishTarget),
+}
+
+impl Target {
+    pub(super) fn prepare(
+        &self,
+        delivery: &Arc<Delivery>,
+        attempt: u32,
+        input: &Input,
+    ) -> Result<Request, Failure> {
+        match self {
+            Self::Http(target) => target.prepare(delivery, attempt, input).map(Request::Http),
+            Self::Rabbitmq(target) => {
+                target.prepare(delivery, attempt, input).map(Request::Rabbitmq)
+            }
+        }
+    }
+}
