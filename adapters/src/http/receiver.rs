@@ -243,7 +243,14 @@ impl Site {
         let request = self.received(head, &body);
         let now = (self.now)();
         let verified = hook.verify(&request, now).map_err(|why| {
-            Refusal::new(StatusCode::UNAUTHORIZED, why.to_string()).because(Rejection::Unauthorized)
+            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
+            let refusal = refusal.because(Rejection::Unauthorized);
+            match hook.challenge() {
+                None => refusal,
+                Some(challenge) => {
+                    refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+                }
+            }
         })?;
         if let Some(answer) = verified.handshake {
             return Ok(answer);

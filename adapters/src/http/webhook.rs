@@ -143,6 +143,13 @@ impl Hook {
         &self.path
     }
 
+    /// What a 401 says of how to prove oneself (RFC 9110 §11.6.1), where the scheme has a word for
+    /// it.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&'static str> {
+        self.verifier.challenge()
+    }
+
     /// Whether `request`, received at `now`, is from whom it says it is. A handshake among what is
     /// verified is answered at once and never read.
     ///
