@@ -6,10 +6,12 @@
 //!
 //! jq is Turing-complete and the interpreter promises no limits, so they are made here:
 //!
-//! - deep input overflows the stack: depth is checked over raw bytes before any parser sees them;
+//! - deep input overflows the stack: depth is checked over raw bytes before any parser sees them,
+//!   and so it is for texts that a program reads as JSON (`fromjson`, `tonumber`);
 //! - a program runs for ever: self-calling definitions and `range repeat while until recurse(f)`
 //!   are refused by name when it compiles;
-//! - a program runs too long: every step of a loop costs fuel;
+//! - a program runs too long: every step of a loop costs fuel, and the runs over the items of one
+//!   input share a tank;
 //! - values grow without bound (`reduce … (. + .)`, `"x" * 1e9`): every value that is made is
 //!   weighed, and the first that is too heavy ends the run;
 //! - the program itself is a bomb: its text is at most 16 KiB and nests at most 64 deep;
@@ -186,9 +188,12 @@ impl Expression {
             },
             How::Program(program) => program,
         };
-        let outputs = program
-            .run(input.value()?.clone(), input.len(), variables, most)
-            .map_err(|error| self.failed(&error.message))?;
+        let (value, length) = (input.value()?.clone(), input.len());
+        let allowance = weigh::allowance(length).min(input.fuel());
+        weigh::refuel(allowance);
+        let outputs = program.run(value, length, variables, most);
+        input.burn(allowance - weigh::left());
+        let outputs = outputs.map_err(|error| self.failed(&error.message))?;
         Ok(outputs.into_iter().map(Output).collect())
     }
 
@@ -241,6 +246,20 @@ impl Input {
             From::Event(event) => event.size_hint(),
             From::Json(text) => text.len(),
             From::Object(object) => object.len(),
+        }
+    }
+
+    /// How much fuel there is for all runs on what it lies over.
+    fn fuel(&self) -> u64 {
+        match &self.from {
+            From::Object(object) => object.fuel(),
+            From::Event(_) | From::Json(_) => u64::MAX,
+        }
+    }
+
+    fn burn(&self, fuel: u64) {
+        if let From::Object(object) = &self.from {
+            object.burn(fuel);
         }
     }
 

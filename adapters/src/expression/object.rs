@@ -5,7 +5,13 @@
 //! parsed or searched twice. What a bare path found in the shared part is remembered there, under
 //! the path; there are no more of those than the configuration has paths.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use jaq_json::{Map, Val};
@@ -14,7 +20,12 @@ use parking_lot::Mutex;
 use super::{
     ExpressionError, From, Input,
     path::{BarePath, Step, walk},
+    weigh,
 };
+
+/// How many runs' worth of fuel all that lie over one input may use together. A program that goes
+/// through the whole input for each of a thousand items would keep a core for minutes.
+const RUNS: u64 = 4;
 
 /// The value of a member.
 #[derive(Debug, Clone)]
@@ -30,6 +41,8 @@ pub(super) struct Object {
     members: Vec<(&'static str, Member)>,
     below: Option<Arc<Input>>,
     found: Mutex<HashMap<BarePath, Result<Bytes, ExpressionError>>>,
+    /// Used by those that lie over it.
+    burnt: AtomicU64,
 }
 
 impl Member {
@@ -60,7 +73,7 @@ impl Member {
 
 impl Object {
     pub(super) fn new(members: Vec<(&'static str, Member)>, below: Option<Arc<Input>>) -> Self {
-        Self { members, below, found: Mutex::default() }
+        Self { members, below, found: Mutex::default(), burnt: AtomicU64::new(0) }
     }
 
     /// What `path` leads to; `null` where there is nothing.
@@ -130,6 +143,19 @@ impl Object {
             all.insert(Val::utf8_str(*name), member.value()?);
         }
         Ok(Val::obj(all))
+    }
+
+    /// What is left for runs on this one.
+    pub(super) fn fuel(&self) -> u64 {
+        let Some(below) = self.below() else { return u64::MAX };
+        let all = weigh::allowance(below.len()).saturating_mul(RUNS);
+        all.saturating_sub(below.burnt.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn burn(&self, fuel: u64) {
+        if let Some(below) = self.below() {
+            below.burnt.fetch_add(fuel, Ordering::Relaxed);
+        }
     }
 
     fn below(&self) -> Option<&Self> {

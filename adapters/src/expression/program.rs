@@ -48,8 +48,9 @@ impl Program {
         Ok(Self { filter, mentions_event })
     }
 
-    /// Runs on `value` until it has given `most` outputs, or all it has; as JSON. An output is at
-    /// most [`OUTPUT_MAX`] long, all together so much or as much as the input.
+    /// Runs on `value`, which is about `input_len` bytes of JSON, with the fuel that is there, until
+    /// it has given `most` outputs, or all it has; as JSON. An output is at most [`OUTPUT_MAX`]
+    /// long, all together so much or as much as the input.
     ///
     /// # Errors
     /// When it fails or is too large.
@@ -61,7 +62,6 @@ impl Program {
         most: usize,
     ) -> Result<Vec<Bytes>, ExpressionError> {
         let variables = self.variables(variables)?;
-        weigh::refuel(input_len);
         let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new(variables));
         let mut outputs = Vec::new();
         let mut size = 0;
@@ -115,7 +115,8 @@ fn compile<'s>(
     let file = File { code: MAIN, path: () };
     let modules = Loader::new(prelude).load(arena, file).map_err(|_| None)?;
     let natives = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-    let natives = natives.filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name));
+    let natives = natives
+        .filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name) && *name != weigh::FROM_JSON);
     Compiler::default()
         .with_funs(natives.chain(weigh::natives()))
         .with_global_vars(VARIABLES)

@@ -106,6 +106,7 @@ fn bare_paths_agree_with_jq() {
         let sliced = run(path, data);
         let program = Program::compile(path).unwrap();
         let value = jaq_json::read::parse_single(&event(data).to_json()).unwrap();
+        weigh::refuel(weigh::allowance(100));
         let ran = program.run(value, 100, &Variables::default(), 1);
         match (sliced, ran) {
             (Ok(sliced), Ok(ran)) => {
@@ -327,4 +328,74 @@ fn each_item_of_a_bare_path_comes_as_it_came() {
     let two = Expression::compile(".items[]").unwrap();
     let error = two.run(&Input::json(json.into()).unwrap(), &Variables::default()).unwrap_err();
     assert!(error.message.contains("more than one output"), "{error}");
+}
+
+#[test]
+fn json_within_a_text_is_no_deeper_than_any_other() {
+    let deep = "[".repeat(100_000);
+    // A comment, which jq's own reader would skip, could hide brackets in a quote.
+    let hidden = format!("# \\\"\\n{deep}");
+    for text in [deep, hidden] {
+        for code in [".data | fromjson", ".data | tonumber", ".data | toboolean"] {
+            let why = run(code, &format!("\"{text}\"")).unwrap_err();
+            assert!(why.len() < 1000, "{code}: {}", why.len());
+        }
+    }
+    let table = [
+        (".data | fromjson", r#""{\"a\": 12.50}""#, r#"{"a":12.50}"#),
+        (".data | tonumber", r#"" 12.50 ""#, "12.50"),
+        (".data | tonumber", "12.50", "12.50"),
+        (".data | (fromjson? // \"none\")", "\"1 2\"", "\"none\""),
+        (".data | (tonumber? // 0)", "\"x\"", "0"),
+        (".data | (fromjson? // 0)", "[1]", "0"),
+    ];
+    for (code, data, expected) in table {
+        assert_eq!(run(code, data).unwrap(), expected, "{code} {data}");
+    }
+}
+
+#[test]
+fn a_path_or_an_update_as_long_as_a_list_fails_and_overflows_nothing() {
+    let names = |count: usize| format!("[{}]", vec!["\"a\""; count].join(","));
+    let table = [
+        "null | path(getpath($p))",
+        "null | path(reduce $p[] as $x (.; .a))",
+        "{} | (reduce $p[] as $x (.; .)) |= 1",
+        "{} | (foreach $p[] as $x (.; .)) |= 1",
+        "{} | setpath($p; 1)",
+    ];
+    for code in table {
+        run(&format!(".data as $p | {code}"), &names(100_000)).unwrap_err();
+    }
+    let table = [
+        ("null | path(getpath($p)) | length", "100"),
+        ("{} | (reduce $p[] as $x (.; .)) |= 1", "1"),
+        ("{a: {a: 1}} | setpath($p[:2]; 2)", r#"{"a":{"a":2}}"#),
+        ("[[1, 2], [3]] | (.[] | .[]) |= . + 1", "[[2,3],[4]]"),
+        ("[[1, 2], [3]] | (.[][] | select(. > 1)) |= 9", "[[1,9],[9]]"),
+    ];
+    for (code, expected) in table {
+        let code = format!(".data as $p | {code}");
+        assert_eq!(run(&code, &names(100)).as_deref(), Ok(expected), "{code}");
+    }
+}
+
+#[test]
+fn runs_over_the_items_of_one_input_share_a_tank() {
+    let text = serde_json::to_vec(&"x".repeat(1 << 20)).unwrap();
+    let input = || Arc::new(Input::object(vec![("body", Member::Json(text.clone().into()))]));
+    let expression = Expression::compile(r#".body + "y" | length"#).unwrap();
+    let runs = |below: &Arc<Input>| {
+        let run = |_: &usize| {
+            let item = below.with(vec![("item", Member::Json(Bytes::from_static(b"1")))]);
+            expression.run(&item, &Variables::default()).is_ok()
+        };
+        (0..1000).take_while(run).count()
+    };
+    let below = input();
+    let first = runs(&below);
+    assert!((10..1000).contains(&first), "{first}");
+    assert_eq!(runs(&below), 0, "it stays empty");
+    expression.run(&below, &Variables::default()).expect("the input itself has a tank a run");
+    assert_eq!(runs(&input()), first, "another input has its own");
 }

@@ -12,7 +12,7 @@
 use std::cell::Cell;
 
 use jaq_core::{
-    DataT, Exn, Native,
+    DataT, Exn, Native, ValX, ValXs,
     data::JustLut,
     load::{
         lex::StrPart,
@@ -34,16 +34,37 @@ const FUEL_PER_BYTE: u64 = 64;
 /// The deepest value; our own output is read again by parsers with limits.
 const DEPTH_MAX: usize = crate::event::DEPTH_MAX + 8;
 
+/// The longest path, in steps: no value is deeper, and the interpreter takes one apart step within
+/// step.
+const PATH_MAX: usize = 2 * DEPTH_MAX;
+
 const WEIGH: &str = "__weigh";
 const MULTIPLY: &str = "__multiply";
 
+/// The library's own parser recurses as deep as a text has brackets, and whoever writes that text
+/// is a stranger.
+pub(super) const FROM_JSON: &str = "fromjson";
+
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(0) };
+    /// How many updates are under way within one another.
+    static UPDATES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Fills the tank for one run on this thread, over an input of so many bytes.
-pub(super) fn refuel(input_len: usize) {
-    LEFT.set(FUEL + FUEL_PER_BYTE * input_len as u64);
+/// What a run over an input of so many bytes may use.
+pub(super) fn allowance(input_len: usize) -> u64 {
+    FUEL + FUEL_PER_BYTE * input_len as u64
+}
+
+/// Fills the tank for one run on this thread.
+pub(super) fn refuel(fuel: u64) {
+    LEFT.set(fuel);
+    UPDATES.set(0);
+}
+
+/// What is left of it.
+pub(super) fn left() -> u64 {
+    LEFT.get()
 }
 
 /// Whether the run used it all, whatever a `try` made of it.
@@ -156,15 +177,18 @@ fn weigh(term: Term<&str>) -> Term<&str> {
 
 type Data = JustLut<Val>;
 
-/// The two functions that the rewriting calls.
-pub(super) fn natives() -> [Fun<Data>; 2] {
+/// The two functions that the rewriting calls, and one that stands in for the library's.
+pub(super) fn natives() -> [Fun<Data>; 3] {
     let weigh = Native::<Data>::new(|cv| bome(charge(&cv.1).map(|()| cv.1)))
         .with_paths(|cv| {
-            let charged = charge(&cv.1.0).map(|()| cv.1).map_err(Exn::from);
+            let charged = match cv.1.1.get(PATH_MAX) {
+                Some(_) => Err(Exn::from(error("a path is longer than any value is deep"))),
+                None => charge(&cv.1.0).map(|()| cv.1).map_err(Exn::from),
+            };
             Box::new(std::iter::once(charged))
         })
         .with_update(|cv, update| match charge(&cv.1) {
-            Ok(()) => update(cv.1),
+            Ok(()) => deeper(|| update(cv.1).collect()),
             Err(error) => bome(Err(error)),
         });
     let multiply = Native::<Data>::new(|mut cv| {
@@ -172,7 +196,25 @@ pub(super) fn natives() -> [Fun<Data>; 2] {
         let l = cv.0.pop_var();
         bome(multiply(l, r))
     });
-    [(WEIGH, v(0), weigh), (MULTIPLY, v(2), multiply)]
+    let from_json = Native::<Data>::new(|cv| bome(from_json(&cv.1)));
+    [(WEIGH, v(0), weigh), (MULTIPLY, v(2), multiply), (FROM_JSON, v(0), from_json)]
+}
+
+/// One step of an update within another: `(reduce $list[] as $x (.; f)) |= g` is as many deep as
+/// the list is long.
+fn deeper<'a, V>(update: impl FnOnce() -> Vec<ValX<'a, V>>) -> ValXs<'a, V>
+where
+    V: From<String> + 'a,
+{
+    let depth = UPDATES.get();
+    if depth >= PATH_MAX {
+        let why = "an update goes through more steps than any value is deep".to_owned();
+        return bome(Err(jaq_core::Error::new(V::from(why))));
+    }
+    UPDATES.set(depth + 1);
+    let updated = update();
+    UPDATES.set(depth);
+    Box::new(updated.into_iter())
 }
 
 type Value<'a> = <Data as DataT>::V<'a>;
@@ -183,6 +225,15 @@ fn multiply(l: Value<'_>, r: Value<'_>) -> Result<Val, jaq_core::Error<Val>> {
         return Err(error("string × number is refused: it may fill memory"));
     }
     l * r
+}
+
+/// One JSON text, as deep as inputs may be.
+fn from_json(value: &Val) -> Result<Val, jaq_core::Error<Val>> {
+    let Val::TStr(text) = value else {
+        return Err(error("only a string can be read as JSON"));
+    };
+    crate::event::check_json(text).map_err(|problem| error(&problem.to_string()))?;
+    jaq_json::read::parse_single(text).map_err(|problem| error(&problem.to_string()))
 }
 
 fn charge(value: &Val) -> Result<(), jaq_core::Error<Val>> {

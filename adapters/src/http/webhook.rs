@@ -9,6 +9,13 @@
 //!
 //! Verified first, over the raw bytes; nothing is parsed before. A verified request whose mapping
 //! fails is kept as dead and still answered 2xx: sending it again would fail again.
+//!
+//! A CloudEvent (HTTP binding 1.0.2: structured, binary, batch) is taken as it is, and `event:`
+//! laid over it. `split` makes many events of one request, a CloudEvent too, each under
+//! `<id>/<index>`; a batch is split already, and its events are the items.
+//!
+//! Bounds: [`EVENTS_MAX`] events a request; 64 MiB of them, or four times the request where that
+//! is more; fuel for all items' expressions together that is four runs' worth over the request.
 
 mod config;
 mod content;
