@@ -35,7 +35,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
+use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -45,13 +45,19 @@ use self::{
     problem::{Answered, Refusal},
     tls::Certificates,
 };
-use super::webhook::{Answer, Hook, Received, ServerConfig};
+use super::{
+    verify::Verified,
+    webhook::{Answer, Hook, Malformed, Reading, Received, ServerConfig},
+};
 use crate::{Intake, Refused, Rejection, Timestamp};
 
 pub use self::{path::normalise, tls::TlsError};
 
 /// After an error of accepting (out of descriptors, most likely), how long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes above which a body is read on a thread of its own.
+const LARGE: usize = 32 << 10;
 
 /// How long a sender is asked to wait when there is no room, or when we are stopping.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -72,7 +78,7 @@ struct Site {
     config: ServerConfig,
     /// `server.public_url` without a slash at its end.
     public: String,
-    hooks: HashMap<String, Entry>,
+    hooks: HashMap<String, Arc<Entry>>,
     budget: Budget,
     now: fn() -> Timestamp,
     stopping: CancellationToken,
@@ -147,7 +153,7 @@ impl Receiver {
         if let Some(first) = self.site.hooks.get(&path) {
             return Err(PathTaken { path, first: Arc::clone(first.hook.route()) });
         }
-        self.site.hooks.insert(path, Entry { hook, intake });
+        self.site.hooks.insert(path, Arc::new(Entry { hook, intake }));
         Ok(())
     }
 
@@ -197,6 +203,24 @@ impl Receiver {
     }
 }
 
+impl Entry {
+    /// The events of a request. A large one may be split into a thousand, each with programs of its
+    /// own to run: not on a thread that others wait for.
+    async fn read(
+        self: &Arc<Self>,
+        request: Received,
+        verified: Verified,
+        now: Timestamp,
+    ) -> Result<Reading, Malformed> {
+        if request.raw.len() <= LARGE {
+            return self.hook.read(&request, &verified, now);
+        }
+        let entry = Arc::clone(self);
+        let reading = spawn_blocking(move || entry.hook.read(&request, &verified, now));
+        reading.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+    }
+}
+
 impl Site {
     fn connected(&self, up: bool) {
         for entry in self.hooks.values() {
@@ -227,11 +251,12 @@ impl Site {
         &self,
         head: &Parts,
         body: Incoming,
-        entry: Option<&Entry>,
+        entry: Option<&Arc<Entry>>,
     ) -> Result<Answer, Refusal> {
-        let Some(Entry { hook, intake }) = entry else {
+        let Some(entry) = entry else {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "no webhook comes in here"));
         };
+        let Entry { hook, intake } = &**entry;
         if let Some(answer) = method(head)? {
             return Ok(answer);
         }
@@ -260,7 +285,7 @@ impl Site {
                 .because(Rejection::RateLimited)
                 .after(wait)
         })?;
-        let reading = hook.read(&request, &verified, now).map_err(Refusal::malformed)?;
+        let reading = entry.read(request, verified, now).await.map_err(Refusal::malformed)?;
         let accepted = match reading.arrivals.is_empty() {
             true => Vec::new(),
             // The gateway counts its own refusals.

@@ -4,7 +4,7 @@
 //!
 //! A delivery is delivered when RabbitMQ has confirmed its message and has not returned it, and
 //! never else. Confirms come late and in bunches: one at a time would be a message a round trip. So
-//! what has gathered is published as a window of up to [`WINDOW`] messages, and all its confirms
+//! what has gathered is published as a window of up to 512 messages, and all its confirms
 //! are awaited; meanwhile the next window gathers and goes out on another channel.
 //!
 //! ```text

@@ -2,7 +2,7 @@
 //!
 //! Sent until they are answered 2xx, with the same id and a fresh timestamp each time;
 //! `Retry-After`
-//! is heeded. At most [`UNDER_WAY`] at once, at most [`WAITING_MAX`] waiting: beyond that a mock
+//! is heeded. At most 32 at once, at most 100,000 waiting: beyond that a mock
 //! forgets, and says so in its tally.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
