@@ -19,11 +19,16 @@ use tidegate_tests::{
 };
 use tokio::process::Command;
 
-const IN_TIME: Duration = Duration::from_secs(60);
+pub(crate) const IN_TIME: Duration = Duration::from_secs(60);
 
 /// Runs what we ship for `product`, with `variables` set and RabbitMQ in place, until `route` takes
 /// in events.
-async fn run(broker: &Vhost, product: &str, variables: &[(&str, &str)], route: &str) -> Gateway {
+pub(crate) async fn run(
+    broker: &Vhost,
+    product: &str,
+    variables: &[(&str, &str)],
+    route: &str,
+) -> Gateway {
     let mut gateway = Gateway::new(&shipped(product));
     gateway.set("TIDEGATE_RABBITMQ_URL", broker.url());
     for (name, value) in variables {
@@ -60,7 +65,7 @@ async fn publish(broker: &Vhost, exchange: &str, messages: &[Message]) {
 }
 
 /// Waits until so many deliveries of `route` are delivered, so many dead, and none pending.
-async fn settled(gateway: &Gateway, route: &str, delivered: u64, dead: u64) {
+pub(crate) async fn settled(gateway: &Gateway, route: &str, delivered: u64, dead: u64) {
     eventually("all is settled", IN_TIME, || async {
         let counts = gateway.get(&format!("/api/v1/routes/{route}")).await["counts"].clone();
         let is = |state: &str| counts[state].as_u64();
@@ -80,7 +85,7 @@ async fn dead(gateway: &Gateway) -> Vec<(String, String)> {
 
 /// Since 1970, as the mocks' headers and ours say it.
 #[expect(clippy::disallowed_methods, reason = "the mocks' clock: what they name is wall time")]
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
 
@@ -462,15 +467,7 @@ async fn twilio_gets_a_form_and_only_what_was_surely_not_sent_is_sent_again() {
     })
     .await;
     let url = api.url();
-    let variables = [
-        ("TWILIO_URL", &*url),
-        ("TWILIO_ACCOUNT_SID", "ACtest"),
-        ("TWILIO_API_KEY_SID", "SKtest"),
-        ("TWILIO_API_KEY_SECRET", "canary-twilio"),
-        ("TWILIO_AUTH_TOKEN", "canary-auth-token"),
-        ("TWILIO_PUBLIC_URL", "https://hooks.example.com"),
-    ];
-    let gateway = run(&broker, "twilio", &variables, "twilio-messages").await;
+    let gateway = run(&broker, "twilio", &twilio(&url), "twilio-messages").await;
     let sms = |id: &str, to: &str| {
         let data = json!({ "to": to, "text": "Für 2 & mehr: 50 % + Eis" });
         event("notification.sms.v1", id, &data)
@@ -608,8 +605,20 @@ async fn slacks_200_hides_no_error_and_one_channels_limit_holds_up_no_other() {
     }
 }
 
+/// What Twilio's configuration needs.
+pub(crate) fn twilio(url: &str) -> [(&'static str, &str); 6] {
+    [
+        ("TWILIO_URL", url),
+        ("TWILIO_ACCOUNT_SID", "ACtest"),
+        ("TWILIO_API_KEY_SID", "SKtest"),
+        ("TWILIO_API_KEY_SECRET", "canary-twilio"),
+        ("TWILIO_AUTH_TOKEN", "canary-auth-token"),
+        ("TWILIO_PUBLIC_URL", "https://hooks.example.com"),
+    ]
+}
+
 /// What Shopify's configuration needs.
-fn shopify(url: &str) -> [(&'static str, &str); 3] {
+pub(crate) fn shopify(url: &str) -> [(&'static str, &str); 3] {
     [
         ("SHOPIFY_URL", url),
         ("SHOPIFY_ACCESS_TOKEN", "canary-shopify"),
@@ -618,7 +627,7 @@ fn shopify(url: &str) -> [(&'static str, &str); 3] {
 }
 
 /// What Slack's configuration needs.
-fn slack(url: &str) -> [(&'static str, &str); 3] {
+pub(crate) fn slack(url: &str) -> [(&'static str, &str); 3] {
     [
         ("SLACK_URL", url),
         ("SLACK_BOT_TOKEN", "xoxb-canary-slack"),
