@@ -49,7 +49,8 @@ impl Program {
     }
 
     /// Runs on `value`, which is about `input_len` bytes of JSON, with the fuel that is there,
-    /// until it has given `most` outputs, or all it has; as JSON. An output is at most [`OUTPUT_MAX`]
+    /// until it has given `most` outputs, or all it has; as JSON. An output is at most
+    /// [`OUTPUT_MAX`]
     /// long, all together so much or as much as the input.
     ///
     /// # Errors
