@@ -11,6 +11,7 @@ mod product_webhooks;
 mod products;
 mod protections;
 mod rabbitmq_consumer;
+mod replies;
 mod third_party_clients;
 mod tidy;
 mod webhook_protections;

@@ -12,13 +12,19 @@ use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 use crate::amqp::Taken;
 
-/// What `library` signs `body` with, now: the headers.
+/// Seconds since 1970.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "a provider signs with the time of day")]
-pub async fn sign(library: &str, secret: &str, id: &str, body: &str) -> Vec<(String, String)> {
+pub fn now_s() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    now.as_secs()
+}
+
+/// What `library` signs `body` with, now: the headers.
+pub async fn sign(library: &str, secret: &str, id: &str, body: &str) -> Vec<(String, String)> {
     let question = json!({
         "do": "sign", "library": library, "secret": secret, "id": id, "body": body,
-        "timestamp": now.as_secs(),
+        "timestamp": now_s(),
     });
     let Value::Object(headers) = ask(&question).await else { panic!("no headers") };
     let text = |value: Value| value.as_str().expect("text").to_owned();

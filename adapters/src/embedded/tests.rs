@@ -230,3 +230,83 @@ proptest! {
         prop_assert!(wild || topic_matches(&open, &longer));
     }
 }
+
+fn call(hops: u32, on_unroutable: OnUnroutable) -> Call {
+    #[derive(Debug)]
+    struct Open;
+    impl crate::Gate for Open {
+        fn pass(&self) -> BoxFuture<'_, ()> {
+            Box::pin(async {})
+        }
+        fn pass_again(&self) -> BoxFuture<'_, ()> {
+            Box::pin(async {})
+        }
+        fn waited(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+    }
+    let delivery = crate::Delivery {
+        id: DeliveryId(1),
+        route: "r".into(),
+        event: Arc::new(Event { hops, ..event("e-1") }),
+        key: None,
+        accepted_at: crate::Timestamp(0),
+        due_at: crate::Timestamp(0),
+        attempts: 0,
+        tries: 0,
+        first_attempt_at: None,
+    };
+    let request = crate::rabbitmq::PublishRequest {
+        exchange: "orders".into(),
+        key: "order.confirmed".to_owned(),
+        headers: Vec::new(),
+        envelope: crate::rabbitmq::Envelope::Cloudevents,
+        on_unroutable,
+        mask: crate::secret::Mask::default(),
+    };
+    let request = Request::Rabbitmq(request);
+    Call { delivery: Arc::new(delivery), attempt: 1, request, gate: Arc::new(Open) }
+}
+
+#[tokio::test]
+async fn what_a_route_publishes_moves_inside_and_is_counted() {
+    use tower::ServiceExt as _;
+
+    let (broker, intake) = (Embedded::default(), Recorder::new(Ok(())));
+    broker.bind("next", vec![bind("orders", "#")], intake.clone());
+    let receipt = broker.service().oneshot(call(3, OnUnroutable::Retry)).await.unwrap();
+    assert_eq!(receipt.result, AttemptResult::Success);
+    assert_eq!(intake.taken.lock()[0].event.as_ref().unwrap().hops, 4);
+    let ring = broker.service().oneshot(call(HOPS_MAX, OnUnroutable::Retry)).await.unwrap_err();
+    assert_eq!(ring.verdict, Verdict::Dead(DeadReason::Rejected));
+    assert!(ring.detail.contains("ring"), "{}", ring.detail);
+    assert_eq!(intake.taken.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn what_nothing_is_bound_for_follows_the_route() {
+    use tower::ServiceExt as _;
+
+    let broker = Embedded::default();
+    let publish = |on_unroutable| broker.service().oneshot(call(0, on_unroutable));
+    let dropped = publish(OnUnroutable::Drop).await.unwrap();
+    assert_eq!(dropped.result, AttemptResult::Unroutable);
+    let cases = [
+        (OnUnroutable::Retry, Verdict::Retry { after: None }),
+        (OnUnroutable::Dead, Verdict::Dead(DeadReason::Unroutable)),
+    ];
+    for (on_unroutable, verdict) in cases {
+        let failure = publish(on_unroutable).await.unwrap_err();
+        assert_eq!((failure.result, failure.verdict), (Some(AttemptResult::Unroutable), verdict));
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_has_no_room_is_tried_again_without_an_attempt() {
+    use tower::ServiceExt as _;
+
+    let broker = Embedded::default();
+    broker.bind("next", vec![bind("orders", "#")], Recorder::new(Err(Refused::Full)));
+    let failure = broker.service().oneshot(call(0, OnUnroutable::Retry)).await.unwrap_err();
+    assert_eq!((failure.result, failure.verdict), (None, Verdict::Retry { after: None }));
+}

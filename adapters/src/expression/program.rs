@@ -48,8 +48,9 @@ impl Program {
         Ok(Self { filter, mentions_event })
     }
 
-    /// Runs on `value`, which is about `input_len` bytes of JSON, with the fuel that is there, until
-    /// it has given `most` outputs, or all it has; as JSON. An output is at most [`OUTPUT_MAX`]
+    /// Runs on `value`, which is about `input_len` bytes of JSON, with the fuel that is there,
+    /// until it has given `most` outputs, or all it has; as JSON. An output is at most
+    /// [`OUTPUT_MAX`]
     /// long, all together so much or as much as the input.
     ///
     /// # Errors

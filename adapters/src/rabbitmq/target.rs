@@ -104,3 +104,71 @@ impl PublishTarget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Data, DeliveryId, Event, Timestamp};
+
+    fn target(key: &str, header: &str) -> PublishTarget {
+        let config = serde_json::json!({
+            "exchange": "loyalty", "key": key, "headers": { "x-order": header },
+            "envelope": "metadata-data", "on_unroutable": "dead",
+        });
+        PublishTarget::new(&serde_json::from_value(config).unwrap(), Mask::default()).unwrap()
+    }
+
+    fn prepared(target: &PublishTarget, id: &str) -> Result<PublishRequest, Failure> {
+        let event = Arc::new(Event {
+            id: id.to_owned(),
+            source: "/orders".to_owned(),
+            kind: "order.confirmed".to_owned(),
+            subject: None,
+            time: None,
+            datacontenttype: None,
+            dataschema: None,
+            extensions: std::collections::BTreeMap::new(),
+            traceparent: None,
+            hops: 0,
+            data: Data::Json(r#"{"n": 7, "lines": "a\r\nb"}"#.into()),
+        });
+        let delivery = Delivery {
+            id: DeliveryId(1),
+            route: "r".into(),
+            event: Arc::clone(&event),
+            key: None,
+            accepted_at: Timestamp(0),
+            due_at: Timestamp(0),
+            attempts: 0,
+            tries: 0,
+            first_attempt_at: None,
+        };
+        target.prepare(&Arc::new(delivery), 1, &Input::event(event))
+    }
+
+    #[test]
+    fn key_and_headers_are_rendered_of_the_event() {
+        let request = prepared(&target("{.type}.{.data.n}", "{.data.n}"), "e-1").unwrap();
+        assert_eq!((&*request.exchange, &*request.key), ("loyalty", "order.confirmed.7"));
+        assert_eq!(request.headers, [("x-order".to_owned(), "7".to_owned())]);
+        let request = prepared(&target("k", "{.data.none}"), "e-1").unwrap();
+        assert!(request.headers.is_empty(), "a lone null is left out");
+    }
+
+    #[test]
+    fn what_amqp_cannot_carry_is_dead_and_no_attempt() {
+        let long = "k".repeat(300);
+        let cases = [
+            (target(&long, "x"), "e-1", "key"),
+            (target("{.data.none}", "x"), "e-1", "key"),
+            (target("k", "{.data.lines}"), "e-1", "headers.x-order"),
+            (target("k", "x"), &*long, "id"),
+        ];
+        for (target, id, named) in cases {
+            let failure = prepared(&target, id).unwrap_err();
+            assert_eq!(failure.verdict, Verdict::Dead(DeadReason::Expression));
+            assert_eq!(failure.result, None);
+            assert!(failure.detail.contains(named), "{}", failure.detail);
+        }
+    }
+}

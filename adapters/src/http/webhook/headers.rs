@@ -1,7 +1,5 @@
-//! Attributes of a CloudEvent in HTTP headers, the binary mode (HTTP binding 1.0.2, §3.1:
-//!
-//!
-//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>).
+//! Attributes of a CloudEvent in HTTP headers, the binary mode: HTTP binding 1.0.2, §3.1,
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode;

@@ -94,7 +94,11 @@ impl Worker {
             if window.is_empty() {
                 return Ok(End::Stopped);
             }
-            publish(link, &channel, window, &mut declared).await?;
+            tokio::select! {
+                published = publish(link, &channel, window, &mut declared) => published?,
+                // What is not confirmed by then is ambiguous: its callers hear that it was dropped.
+                () = last_moment(shutdown) => return Ok(End::Stopped),
+            }
             told.clear();
         }
     }
@@ -124,6 +128,12 @@ impl Worker {
         }
         window
     }
+}
+
+/// Resolves some seconds after `shutdown`: so long a window under way is waited for.
+async fn last_moment(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(STEP).await;
 }
 
 /// Publishes a window and answers each of its jobs. An error ends the channel, and everything that

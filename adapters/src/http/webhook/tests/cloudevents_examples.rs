@@ -1,8 +1,5 @@
-//! The examples of the HTTP binding 1.0.2
-//!
-//!
-//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>),
-//! its omissions filled in; then what is wrong.
+//! The examples of the HTTP binding 1.0.2, their omissions filled in; then what is wrong.
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
 use super::*;
 
