@@ -127,6 +127,12 @@ impl Upstream {
         &self.name
     }
 
+    /// Whether it stands for the broker.
+    #[must_use]
+    pub fn is_broker(&self) -> bool {
+        self.flowing.is_some()
+    }
+
     /// Waits until a call with these `keys` may go, in the order of the table above. `since` is
     /// when the call began to wait. Dropping the future gives everything back.
     pub async fn admit(self: &Arc<Self>, keys: &Arc<Keys>, since: Instant) -> Admission {

@@ -25,10 +25,12 @@ impl Activity {
         self.progress_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// As an operator sees it. Waiting counts as progress while `upstream` gives a reason.
+    /// As an operator sees it. Waiting counts as progress while `upstream` gives a reason; for the
+    /// broker that is waiting within an attempt too, when it blocks a window that is under way.
     #[must_use]
     pub fn seen(&self, upstream: &Upstream, now: Timestamp) -> RouteActivity {
-        let excused = self.waiting.load(Ordering::Relaxed) && upstream.would_wait(Instant::now());
+        let waits = self.waiting.load(Ordering::Relaxed) || upstream.is_broker();
+        let excused = waits && upstream.would_wait(Instant::now());
         let progress_at = match excused {
             true => now,
             false => Timestamp(self.progress_at.load(Ordering::Relaxed)),
