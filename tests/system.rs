@@ -11,6 +11,7 @@ mod product_webhooks;
 mod products;
 mod protections;
 mod rabbitmq_consumer;
+mod rabbitmq_publisher;
 mod replies;
 mod third_party_clients;
 mod tidy;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Data, EventError, attribute::is_json, check_json, mapping::Draft, message::Message};
 
 /// The extension that names the encoding of data that came compressed.
-const CONTENT_ENCODING: &str = "contentencoding";
+pub(super) const CONTENT_ENCODING: &str = "contentencoding";
 
 /// Reads it.
 ///

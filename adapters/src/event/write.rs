@@ -16,7 +16,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Data, Event, write_member};
+use super::{Data, Event, plain::CONTENT_ENCODING, write_member};
 
 /// An event as a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Written {
     pub body: Bytes,
     /// Its media type; none where there is no data.
     pub content_type: Option<String>,
+    /// How the body is compressed, where it is the data as it came.
+    pub content_encoding: Option<String>,
     /// Headers.
     pub headers: Vec<(String, String)>,
 }
@@ -36,6 +38,7 @@ impl Event {
         Written {
             body: self.to_json().into(),
             content_type: Some("application/cloudevents+json".to_owned()),
+            content_encoding: None,
             headers: Vec::new(),
         }
     }
@@ -64,7 +67,9 @@ impl Event {
             (None, Data::Binary(_)) => Some("application/octet-stream".to_owned()),
             (None, Data::Absent) => None,
         };
-        Written { body: self.data_bytes(), content_type, headers }
+        let encoding = self.extensions.get(CONTENT_ENCODING).and_then(Value::as_str);
+        let content_encoding = encoding.map(str::to_owned);
+        Written { body: self.data_bytes(), content_type, content_encoding, headers }
     }
 
     /// As metadata and data. The extension `version` is the event's version; the other extensions
@@ -109,7 +114,7 @@ impl Event {
         }
         body.push(b'}');
         let content_type = Some("application/json".to_owned());
-        Written { body: body.into(), content_type, headers: Vec::new() }
+        Written { body: body.into(), content_type, content_encoding: None, headers: Vec::new() }
     }
 }
 
@@ -149,6 +154,7 @@ mod tests {
         let message = message::Message {
             body: written.body,
             content_type: written.content_type,
+            content_encoding: written.content_encoding,
             headers,
             routing_key: "other".to_owned(),
             ..message::Message::default()
@@ -167,6 +173,18 @@ mod tests {
             for write in writers {
                 assert_eq!(read_back(write(&event)), event);
             }
+        }
+    }
+
+    #[test]
+    fn compressed_data_stays_what_it_is_in_any_envelope() {
+        let gzip = Data::Binary(vec![0x1f, 0x8b, 8, 0].into());
+        let mut event = Event { datacontenttype: Some("application/json".into()), ..event(gzip) };
+        event.extensions.insert("contentencoding".to_owned(), json!("gzip"));
+        let writers: [fn(&Event) -> Written; 3] =
+            [Event::write_structured, Event::write_binary, Event::write_metadata_data];
+        for write in writers {
+            assert_eq!(read_back(write(&event)), event);
         }
     }
 

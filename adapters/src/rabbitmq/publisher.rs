@@ -20,6 +20,9 @@
 //! - RabbitMQ returns an unroutable message before it confirms it, and confirms in bunches; the
 //!   library hands a return to whichever confirm comes first. So returns are matched by
 //!   `message_id`, over the window; two messages of one id never share a window.
+//! - RabbitMQ answers a message that it will not have by closing the channel, and the rest of the
+//!   window is ambiguous. So a window goes to one exchange: a route that may not publish, or whose
+//!   messages are too large, costs no other route anything.
 //!
 //! # Down and blocked
 //!
@@ -31,6 +34,7 @@
 //! An exchange that is missing is declared before the first message to it on each channel. One that
 //! is deleted under way costs the channel, and the window on it is ambiguous.
 
+mod inbox;
 mod leaf;
 mod window;
 
@@ -44,7 +48,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::window::Worker;
+use self::{inbox::Inbox, window::Worker};
 use super::{
     BrokerConfig, ConnectionState,
     session::{Broker, ConfigError, Link, Role, SessionError},
@@ -84,6 +88,9 @@ pub enum PublishError {
     /// It may not be published, or not there; RabbitMQ's words.
     #[error("RabbitMQ refused it: {0}")]
     Refused(String),
+    /// It is larger than RabbitMQ is set to take; RabbitMQ's words.
+    #[error("too large for RabbitMQ: {0}")]
+    TooLarge(String),
     /// RabbitMQ may have it or not.
     #[error("no confirm: {0}; RabbitMQ may have it or not")]
     Ambiguous(String),
@@ -160,7 +167,7 @@ impl Publisher {
         let Self { broker, state, jobs, inbox, flows } = self;
         // The callers' own ends keep it open.
         drop(jobs);
-        let inbox = Arc::new(Mutex::new(inbox));
+        let inbox = Arc::new(Mutex::new(Inbox::new(inbox)));
         let (links, link) = watch::channel(None);
         let connection_stop = CancellationToken::new();
         let mut parts = JoinSet::new();
@@ -176,6 +183,7 @@ impl Publisher {
                     std::panic::resume_unwind(failed.into_panic());
                 }
             }
+            inbox.lock().await.close();
             connection_stop.cancel();
         };
         let supervising =

@@ -23,8 +23,15 @@ use crate::{
 /// AMQP's word for a message that is written to disk.
 const PERSISTENT: u8 = 2;
 
-/// So much of the body is kept with an attempt, in bytes.
+/// So much of the message is kept with an attempt, in bytes.
 const KEPT: usize = 4 << 10;
+
+/// Looked at beyond [`KEPT`], so that a secret across the cut is found before the cut is made.
+const MARGIN: usize = 4 << 10;
+
+/// Headers in a message at most, names and values together, in bytes. All properties go into one
+/// frame of 128 KiB; RabbitMQ answers a larger one by closing the connection.
+const HEADERS_MAX: usize = 96 << 10;
 
 /// A message as RabbitMQ gets it.
 #[derive(Debug, Clone)]
@@ -68,6 +75,14 @@ impl tower::Service<Call> for PublishService {
                 unreachable!("a route's target renders for its own leaf")
             };
             let message = Message::new(&call.delivery.event, request);
+            let headers = message.headers_size();
+            if headers > HEADERS_MAX {
+                let detail = format!(
+                    "headers: {headers} bytes, {HEADERS_MAX} at most fit into a message; put less \
+                     into them, or write the event with `envelope: cloudevents`"
+                );
+                return Err(unsendable(detail));
+            }
             let record = record(request, &message);
             let (answer, answered) = oneshot::channel();
             let job = Job {
@@ -128,10 +143,25 @@ impl Message {
         if let Some(content_type) = written.content_type.as_deref().and_then(short) {
             properties = properties.with_content_type(content_type);
         }
+        if let Some(encoding) = written.content_encoding.as_deref().and_then(short) {
+            properties = properties.with_content_encoding(encoding);
+        }
         if let Ok(seconds) = u64::try_from(wall_clock().0 / 1000) {
             properties = properties.with_timestamp(seconds);
         }
         Self { id: event.id.clone(), body: written.body, properties }
+    }
+
+    /// What the headers take on the wire, in bytes.
+    fn headers_size(&self) -> usize {
+        // Around a name its length, around a value its type and length.
+        const AROUND: usize = 1 + 1 + 4;
+        let headers = self.properties.headers().iter().flat_map(|headers| headers.inner());
+        let size = |(name, value): (&ShortString, &AMQPValue)| match value {
+            AMQPValue::LongString(text) => name.as_str().len() + text.as_bytes().len() + AROUND,
+            _ => name.as_str().len() + AROUND,
+        };
+        headers.map(size).sum()
     }
 }
 
@@ -165,6 +195,11 @@ fn judge(
         Err(error @ PublishError::Refused(_)) => {
             (AttemptResult::Protocol, retry, error.to_string())
         }
+        // It would be as large the next time.
+        Err(error @ PublishError::TooLarge(_)) => {
+            let verdict = Verdict::Dead(DeadReason::Rejected);
+            (AttemptResult::Oversize, verdict, error.to_string())
+        }
         Err(error @ PublishError::Ambiguous(_)) => {
             (AttemptResult::Ambiguous, retry, error.to_string())
         }
@@ -188,12 +223,17 @@ fn receipt(result: AttemptResult, request: String) -> Receipt {
 
 /// It never came to an attempt.
 fn not_sent(why: &str) -> Failure {
+    Failure { verdict: Verdict::Retry { after: None }, ..unsendable(why.to_owned()) }
+}
+
+/// It never will: nothing was sent, and trying again would end alike.
+fn unsendable(detail: String) -> Failure {
     Failure {
         result: None,
-        verdict: Verdict::Retry { after: None },
+        verdict: Verdict::Dead(DeadReason::Expression),
         health: Health::Silent,
         throttle: None,
-        detail: why.to_owned(),
+        detail,
         exchange: Exchange::default(),
         response: None,
     }
@@ -214,14 +254,73 @@ fn record(request: &PublishRequest, message: &Message) -> String {
         }
     }
     text.push('\n');
-    // Looked at beyond the cut, so that a secret across it is found before it is made.
-    let looked_at = &message.body[..message.body.len().min(2 * KEPT)];
-    let body = request.mask.apply(&String::from_utf8_lossy(looked_at));
-    let mut end = body.len().min(KEPT);
-    while !body.is_char_boundary(end) {
-        end -= 1;
-    }
+    let looked_at = &message.body[..message.body.len().min(KEPT + MARGIN)];
+    text.push_str(&String::from_utf8_lossy(looked_at));
     let mut text = request.mask.apply(&text);
-    text.push_str(&body[..end]);
+    if text.len() > KEPT {
+        let end = (0..=KEPT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Data, secret::Mask};
+
+    const SECRET: &str = "secret-of-some-length";
+
+    fn event(data: &[u8]) -> Event {
+        Event {
+            id: "e-1".to_owned(),
+            source: "/shop".to_owned(),
+            kind: "k".repeat(256),
+            subject: None,
+            time: None,
+            datacontenttype: None,
+            dataschema: None,
+            extensions: std::collections::BTreeMap::new(),
+            traceparent: None,
+            hops: 0,
+            data: Data::Binary(data.to_vec().into()),
+        }
+    }
+
+    fn request(headers: Vec<(String, String)>) -> PublishRequest {
+        let mask = Mask::default();
+        mask.add(SECRET);
+        PublishRequest {
+            exchange: "shop".into(),
+            key: "k".to_owned(),
+            headers,
+            envelope: Envelope::CloudeventsBinary,
+            on_unroutable: OnUnroutable::Retry,
+            mask,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_message_is_short_and_shows_no_secret() {
+        for position in (0..2 * KEPT).step_by(7) {
+            let event = event(format!("{}{SECRET}", "é".repeat(position / 2)).as_bytes());
+            let headers =
+                vec![("x-large".to_owned(), format!("{SECRET} {}", "x".repeat(position)))];
+            for request in [request(Vec::new()), request(headers)] {
+                let record = record(&request, &Message::new(&event, &request));
+                assert!(record.len() <= KEPT, "{}", record.len());
+                assert!(!record.contains(&SECRET[..Mask::SHORTEST]), "{position}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_that_does_not_fit_its_property_is_in_the_envelope_only() {
+        let request = request(Vec::new());
+        let message = Message::new(&event(b"1"), &request);
+        assert_eq!(*message.properties.kind(), None);
+        let headers = message.properties.headers().as_ref().unwrap();
+        let kind = AMQPValue::LongString(LongString::from("k".repeat(256)));
+        assert_eq!(headers.inner().get("ce-type"), Some(&kind));
+    }
 }

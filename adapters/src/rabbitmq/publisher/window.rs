@@ -1,37 +1,38 @@
 //! One channel and its windows.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use lapin::{
-    Channel, Confirmation, ErrorKind, PublisherConfirm,
+    Channel, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use tokio::{
-    sync::{Mutex, mpsc, watch},
-    time::{Instant, timeout},
+    sync::{Mutex, watch},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, PublishError, WINDOW, tell};
+use super::{Job, PublishError, inbox::Inbox, tell};
 use crate::rabbitmq::{
     CONFIRM,
     backoff::Backoff,
-    session::{Link, STEADY, STEP, SessionError, reason, short, within},
+    session::{Link, STEADY, STEP, SessionError, short, within},
     supervise::next_link,
     topology,
 };
 
-/// Bytes after which a window is not filled further.
-const WINDOW_BYTES: usize = 8 << 20;
+/// AMQP's codes for a message that is larger than RabbitMQ takes, by its version. The second means
+/// other things too, so its words are looked at.
+const TOO_LARGE: [u16; 2] = [311, 406];
+const TOO_LARGE_SAYS: &str = "max size";
+
+/// AMQP's code for what may not be done, whoever tries again.
+const ACCESS_REFUSED: u16 = 403;
 
 /// One channel's task.
 pub(super) struct Worker {
-    inbox: Arc<Mutex<mpsc::Receiver<Job>>>,
-    /// A job that had to wait for the next window.
-    held: Option<Job>,
+    inbox: Arc<Mutex<Inbox>>,
 }
 
 /// Why a channel is done with.
@@ -41,8 +42,8 @@ enum End {
 }
 
 impl Worker {
-    pub(super) fn new(inbox: Arc<Mutex<mpsc::Receiver<Job>>>) -> Self {
-        Self { inbox, held: None }
+    pub(super) fn new(inbox: Arc<Mutex<Inbox>>) -> Self {
+        Self { inbox }
     }
 
     /// Publishes on whatever connection `links` holds, until `shutdown`.
@@ -103,30 +104,9 @@ impl Worker {
         }
     }
 
-    /// What is there, at least one, in the order it came; empty when nobody publishes any more.
-    /// Dropped while it waits, it has taken nothing.
-    async fn gather(&mut self) -> Vec<Job> {
-        let mut inbox = self.inbox.lock().await;
-        let first = match self.held.take() {
-            Some(held) => held,
-            None => match inbox.recv().await {
-                Some(job) => job,
-                None => return Vec::new(),
-            },
-        };
-        let mut bytes = first.message.body.len();
-        let mut ids = HashSet::from([first.message.id.clone()]);
-        let mut window = vec![first];
-        while window.len() < WINDOW && bytes < WINDOW_BYTES {
-            let Ok(job) = inbox.try_recv() else { break };
-            if !ids.insert(job.message.id.clone()) {
-                self.held = Some(job);
-                break;
-            }
-            bytes += job.message.body.len();
-            window.push(job);
-        }
-        window
+    /// The next window. Dropped while it waits, it has taken nothing.
+    async fn gather(&self) -> Vec<Job> {
+        self.inbox.lock().await.window().await
     }
 }
 
@@ -144,57 +124,65 @@ async fn publish(
     window: Vec<Job>,
     declared: &mut BTreeSet<Arc<str>>,
 ) -> Result<(), SessionError> {
-    let mut confirms = Vec::with_capacity(window.len());
-    let mut failed = None;
-    let mut jobs = window.into_iter();
-    for job in jobs.by_ref() {
-        if let Err(error) = declare(link, &job, declared).await {
-            let refused = error.code().is_some();
+    let window = declare(link, window, declared).await?;
+    // Numbered as they are first polled, one after the other; nobody waits for the wire in between.
+    let sending: FuturesOrdered<_> = window.iter().map(|job| send(link, channel, job)).collect();
+    let sent: Vec<_> = sending.collect().await;
+    let mut answers = Vec::with_capacity(window.len());
+    let mut deadline = Instant::now() + CONFIRM;
+    let mut ended: Option<SessionError> = None;
+    for sent in sent {
+        let confirmed = match sent {
+            Ok(confirm) if ended.is_none() => confirmed(link, confirm, &mut deadline).await,
+            // It may have come before the end.
+            Ok(confirm) => confirm.now_or_never().map_or(Err(SessionError::Cut), amqp),
+            Err(error) => Err(error),
+        };
+        answers.push(confirmed.map_err(|error| {
             let why = error.to_string();
-            answer(job, Err(if refused { PublishError::Refused(why) } else { unsent(&why) }));
-            if refused {
-                continue;
+            // RabbitMQ's own words say more than what followed from them.
+            if ended.as_ref().is_none_or(|ended| ended.code().is_none()) {
+                ended = Some(error);
             }
-            failed = Some(error);
-            break;
-        }
-        match send(link, channel, &job).await {
-            Ok(confirm) => confirms.push((job, confirm)),
-            Err(error) => {
-                // Part of it may be on the wire.
-                answer(job, Err(PublishError::Ambiguous(error.to_string())));
-                failed = Some(error);
-                break;
-            }
-        }
+            why
+        }));
     }
-    for job in jobs {
-        answer(job, Err(unsent("the connection broke before it was sent")));
-    }
-    let confirmed = confirm(link, confirms).await;
-    match failed {
-        Some(error) => Err(error),
-        None => confirmed,
-    }
+    settle(window, answers, ended.as_ref());
+    ended.map_or(Ok(()), Err)
 }
 
-fn unsent(why: &str) -> PublishError {
-    PublishError::Unavailable(why.to_owned())
-}
-
+/// Makes sure of the exchange of each, and answers those that have none.
 async fn declare(
     link: &Link,
-    job: &Job,
+    window: Vec<Job>,
     declared: &mut BTreeSet<Arc<str>>,
-) -> Result<(), SessionError> {
-    if !declared.contains(&job.exchange) {
-        match job.declare {
-            true => topology::exchange(link, &job.exchange).await?,
-            false => topology::look_for_exchange(link, &job.exchange).await?,
+) -> Result<Vec<Job>, SessionError> {
+    let mut ready = Vec::with_capacity(window.len());
+    let mut jobs = window.into_iter();
+    for job in jobs.by_ref() {
+        let found = match (declared.contains(&job.exchange), job.declare) {
+            (true, _) => Ok(()),
+            (false, true) => topology::exchange(link, &job.exchange).await,
+            (false, false) => topology::look_for_exchange(link, &job.exchange).await,
+        };
+        match found {
+            Ok(()) => {
+                declared.insert(Arc::clone(&job.exchange));
+                ready.push(job);
+            }
+            Err(refused) if refused.code().is_some() => {
+                let why = refused.to_string();
+                answer(job, Err(PublishError::Refused(why)));
+            }
+            Err(error) => {
+                for job in ready.into_iter().chain([job]).chain(jobs) {
+                    answer(job, Err(PublishError::Unavailable(error.to_string())));
+                }
+                return Err(error);
+            }
         }
-        declared.insert(Arc::clone(&job.exchange));
     }
-    Ok(())
+    Ok(ready)
 }
 
 /// Writes one message. A connection that is blocked takes it later, whenever that is.
@@ -209,69 +197,89 @@ async fn send(link: &Link, channel: &Channel, job: &Job) -> Result<PublisherConf
     );
     tokio::pin!(sent);
     loop {
-        match timeout(STEP, &mut sent).await {
-            Ok(sent) => {
-                return sent.map_err(|source| SessionError::Amqp { step: "publish", source });
-            }
-            Err(_) if link.alive() && link.blocked() => {}
-            Err(_) => return link.judge(Err(SessionError::Deadline { step: "publish" })),
+        tokio::select! {
+            biased;
+            sent = &mut sent => return amqp(sent),
+            () = link.gone() => return Err(SessionError::Cut),
+            () = tokio::time::sleep(CONFIRM) => {}
+        }
+        if !link.blocked() {
+            return link.judge(Err(SessionError::Deadline { step: "publish" }));
         }
     }
 }
 
-/// Awaits every confirm, then answers: a return belongs to the message whose id it has.
-async fn confirm(link: &Link, confirms: Vec<(Job, PublisherConfirm)>) -> Result<(), SessionError> {
-    let mut deadline = Instant::now() + CONFIRM;
-    let mut answers = Vec::with_capacity(confirms.len());
-    let mut returned = HashSet::new();
-    let mut ended: Option<SessionError> = None;
-    for (job, mut confirm) in confirms {
-        let confirmed = loop {
-            if ended.is_some() {
-                break None;
-            }
-            match tokio::time::timeout_at(deadline, &mut confirm).await {
-                Ok(confirmed) => break Some(confirmed),
-                // It confirms nothing while it takes nothing.
-                Err(_) if link.alive() && link.blocked() => deadline = Instant::now() + CONFIRM,
-                Err(_) => {
-                    link.give_up();
-                    ended = Some(SessionError::Unconfirmed);
-                }
-            }
-        };
-        let said = match confirmed {
-            Some(Ok(Confirmation::Ack(message))) => {
-                let id = message.and_then(|message| message.properties.message_id().clone());
-                returned.extend(id.map(|id| id.to_string()));
-                Ok(())
-            }
-            Some(Ok(Confirmation::Nack(message))) => {
-                let id = message.and_then(|message| message.properties.message_id().clone());
-                returned.extend(id.map(|id| id.to_string()));
-                Err(PublishError::Nacked)
-            }
-            Some(Ok(Confirmation::NotRequested)) => unreachable!("confirms were asked for"),
-            Some(Err(error)) => {
-                let why = reason(&error);
-                let refused = matches!(error.kind(), ErrorKind::ProtocolError(_));
-                ended.get_or_insert(SessionError::Amqp { step: "publish", source: error });
-                // Which message of the window it refused, RabbitMQ does not say.
-                let words = if refused { format!("RabbitMQ refused one: {why}") } else { why };
-                Err(PublishError::Ambiguous(words))
-            }
-            None => Err(PublishError::Ambiguous("the connection broke".to_owned())),
-        };
-        answers.push((job, said));
+fn amqp<T>(result: lapin::Result<T>) -> Result<T, SessionError> {
+    result.map_err(|source| SessionError::Amqp { step: "publish", source })
+}
+
+/// Awaits one confirm, until `deadline` at most, which is put off while RabbitMQ takes nothing.
+async fn confirmed(
+    link: &Link,
+    mut confirm: PublisherConfirm,
+    deadline: &mut Instant,
+) -> Result<Confirmation, SessionError> {
+    loop {
+        tokio::select! {
+            biased;
+            confirmed = &mut confirm => return amqp(confirmed),
+            () = link.gone() => return Err(SessionError::Cut),
+            () = tokio::time::sleep_until(*deadline) => {}
+        }
+        if !link.blocked() {
+            link.give_up();
+            return Err(SessionError::Unconfirmed);
+        }
+        *deadline = Instant::now() + CONFIRM;
     }
-    for (job, said) in answers {
+}
+
+/// Answers each job of a window when all that can be known of them is. A return belongs to the
+/// message whose id it has, whichever confirm it came with.
+fn settle(
+    window: Vec<Job>,
+    answers: Vec<Result<Confirmation, String>>,
+    ended: Option<&SessionError>,
+) {
+    let returned: BTreeSet<String> = answers.iter().filter_map(returned_id).collect();
+    let code = ended.and_then(SessionError::code);
+    let too_large = |why: &String| match code {
+        Some(code) => TOO_LARGE.contains(&code) && why.contains(TOO_LARGE_SAYS),
+        None => false,
+    };
+    // RabbitMQ does not name the message that is too large for it; if any is, the largest is.
+    let largest = window
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| answer.as_ref().is_err_and(too_large))
+        .max_by_key(|(job, _)| job.message.body.len())
+        .map(|(job, _)| job.message.id.clone());
+    for (job, said) in window.into_iter().zip(answers) {
         let said = match said {
-            Ok(()) if returned.contains(&job.message.id) => Err(PublishError::Unroutable),
-            other => other,
+            Ok(Confirmation::Nack(_)) => Err(PublishError::Nacked),
+            Ok(Confirmation::Ack(_)) if returned.contains(&job.message.id) => {
+                Err(PublishError::Unroutable)
+            }
+            Ok(Confirmation::Ack(_)) => Ok(()),
+            Ok(Confirmation::NotRequested) => unreachable!("confirms were asked for"),
+            Err(why) if largest.as_ref() == Some(&job.message.id) => {
+                Err(PublishError::TooLarge(why))
+            }
+            // A window goes to one exchange: what is forbidden is forbidden to all of it.
+            Err(why) if code == Some(ACCESS_REFUSED) => Err(PublishError::Refused(why)),
+            Err(why) => Err(PublishError::Ambiguous(why)),
         };
         answer(job, said);
     }
-    ended.map_or(Ok(()), Err)
+}
+
+fn returned_id(answer: &Result<Confirmation, String>) -> Option<String> {
+    match answer {
+        Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => {
+            message.properties.message_id().as_ref().map(ToString::to_string)
+        }
+        _ => None,
+    }
 }
 
 /// Whoever does not wait any more is published again, or was told another way.
