@@ -365,7 +365,7 @@ async fn publish(
 ) -> Result<(), PublishError> {
     match handle.publish(&exchange, &key, event).await {
         Ok(()) => Ok(()),
-        Err(error @ rabbitmq::PublishError::Refused(_)) => {
+        Err(error @ (rabbitmq::PublishError::Refused(_) | rabbitmq::PublishError::TooLarge(_))) => {
             Err(PublishError::Impossible(error.to_string()))
         }
         Err(rabbitmq::PublishError::Unroutable) => Err(PublishError::Unroutable { exchange, key }),

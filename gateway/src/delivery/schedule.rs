@@ -43,6 +43,7 @@ pub fn after_failure(
         return dead(DeadReason::Exhausted, format!("{most} attempts used up; last: {failure}"));
     }
     if let Some(within) = retry.within
+        && failure.result.is_some()
         && moment.now.since(moment.first_attempt_at) >= within
     {
         let detail = format!("{within:?} have passed since the first attempt; last: {failure}");
