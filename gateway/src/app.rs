@@ -41,7 +41,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-pub use inspect::{BrokerActivity, Inspect, PublishError, RouteActivity};
+pub use inspect::{
+    BrokerActivity, ControlError, Generation, Inspect, PublishError, ReloadError, Reloaded,
+    RouteActivity,
+};
 
 /// How long webhooks are still taken once it is said that we are not ready: so long a load balancer
 /// may go on sending.
@@ -307,6 +310,37 @@ impl Inspect for Shared {
                 blocked: publishing.blocked(),
             },
         }
+    }
+
+    fn pause_upstream(
+        &self,
+        upstream: &str,
+        paused: bool,
+    ) -> BoxFuture<'static, Result<(), ControlError>> {
+        let Some(upstream) = self.upstreams.get(upstream).cloned() else {
+            let unknown = ControlError::NoUpstream(upstream.to_owned());
+            return Box::pin(std::future::ready(Err(unknown)));
+        };
+        let queue = Arc::clone(&self.queue);
+        Box::pin(async move {
+            queue.pause_upstream(upstream.name(), paused).await?;
+            upstream.pause(paused);
+            Ok(())
+        })
+    }
+
+    fn reset_upstream(&self, upstream: &str) -> Result<(), ControlError> {
+        let known = self.upstreams.get(upstream);
+        known.ok_or_else(|| ControlError::NoUpstream(upstream.to_owned()))?.reset();
+        Ok(())
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<Reloaded, ReloadError>> {
+        Box::pin(async { Err(ReloadError::Unavailable("not built yet".to_owned())) })
+    }
+
+    fn generation(&self) -> Generation {
+        Generation { number: 1, hash: String::new(), since: Timestamp(0), failed: None }
     }
 
     fn stopping(&self) -> bool {

@@ -18,7 +18,14 @@ mod gate;
 mod permit;
 mod status;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tidegate_adapters::{Call, Failure, Receipt, Timestamp};
@@ -62,6 +69,8 @@ pub struct Upstream {
     /// Of the broker only: whether it can be published to now.
     flowing: Option<watch::Receiver<bool>>,
     quiet: Mutex<Quiet>,
+    /// By an operator.
+    paused: AtomicBool,
     /// One at a time waits for the limits of the whole upstream: first come, first served.
     turnstile: tokio::sync::Mutex<()>,
     /// The breaker closed, or its probe was given back: all who wait ask again.
@@ -96,6 +105,7 @@ impl Upstream {
             limits: RateLimits::new(&config.rate_limit, now),
             flowing: None,
             quiet: Mutex::default(),
+            paused: AtomicBool::new(false),
             turnstile: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             metrics,
@@ -115,6 +125,7 @@ impl Upstream {
             limits: RateLimits::new(&[], now),
             flowing: Some(flowing),
             quiet: Mutex::default(),
+            paused: AtomicBool::new(false),
             turnstile: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             metrics,
@@ -131,6 +142,27 @@ impl Upstream {
     #[must_use]
     pub fn is_broker(&self) -> bool {
         self.flowing.is_some()
+    }
+
+    /// Pauses or resumes: while paused nothing is admitted, and what waits is still pending.
+    pub fn pause(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::AcqRel) == paused {
+            return;
+        }
+        match paused {
+            true => tracing::warn!(upstream = %self.name, "upstream paused by an operator"),
+            false => tracing::info!(upstream = %self.name, "upstream resumed by an operator"),
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Closes the breaker, and forgets the quiet that was asked for, of single keys too.
+    pub fn reset(&self) {
+        let change = self.breaker.as_ref().map(|breaker| breaker.lock().reset());
+        *self.quiet.lock() = Quiet::default();
+        self.limits.forget_quiet();
+        tracing::info!(upstream = %self.name, "upstream reset by an operator");
+        self.changed_to(change.unwrap_or(Change::None));
     }
 
     /// Waits until a call with these `keys` may go, in the order of the table above. `since` is
@@ -186,6 +218,7 @@ impl Upstream {
             concurrency: self.concurrency.limit(),
             in_flight: self.concurrency.in_flight(),
             limits: self.limits.status(now),
+            paused: self.paused.load(Ordering::Acquire),
             paused_until: quiet_until.map(at),
         }
     }
@@ -203,7 +236,7 @@ impl Upstream {
                     () = tokio::time::sleep_until(at) => {}
                     () = changed => {}
                 },
-                Some(Wait::ForProbe) => changed.await,
+                Some(Wait::ForProbe | Wait::ForOperator) => changed.await,
                 Some(Wait::ForBroker) => self.broker_flows().await,
             }
         }
@@ -221,6 +254,9 @@ impl Upstream {
     fn wait(&self, now: Instant) -> Option<Wait> {
         if self.flowing.as_ref().is_some_and(|flowing| !*flowing.borrow()) {
             return Some(Wait::ForBroker);
+        }
+        if self.paused.load(Ordering::Acquire) {
+            return Some(Wait::ForOperator);
         }
         if let Some(until) = self.quiet.lock().until
             && until > now
@@ -344,6 +380,7 @@ fn display_url(url: &url::Url) -> String {
 enum Wait {
     Until(Instant),
     ForProbe,
+    ForOperator,
     ForBroker,
 }
 

@@ -35,7 +35,11 @@ mod feed;
 
 pub use feed::{Fed, Feed};
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -52,6 +56,19 @@ pub struct RouteSettings {
     pub dedupe: Option<Duration>,
     /// Whether a dead delivery holds its order key until an operator acts.
     pub hold: bool,
+}
+
+/// What bounds the queue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// Live data at most, in bytes.
+    pub max_size: u64,
+    /// Share of it that one route's pending and dead deliveries may take; in (0, 1].
+    pub max_route_share: f64,
+    /// How long delivered and discarded deliveries are kept.
+    pub keep_delivered: Duration,
+    /// How long dead ones are kept.
+    pub keep_dead: Duration,
 }
 
 /// A delivery to be enqueued.
@@ -129,6 +146,14 @@ pub enum QueueError {
     /// There is no such delivery.
     #[error("there is no delivery {0}")]
     Missing(DeliveryId),
+    /// It is in a state in which this cannot be done to it.
+    #[error("delivery {id} is {state}")]
+    Unfit {
+        /// The delivery.
+        id: DeliveryId,
+        /// `active`, `pending`, `delivered`, `dead` or `discarded`.
+        state: &'static str,
+    },
     /// The store said no.
     #[error("queue: {0}")]
     Store(Arc<str>),
@@ -274,6 +299,25 @@ pub struct Filter {
     pub until: Option<Timestamp>,
 }
 
+/// What an operator may do to a delivery that is not being attempted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Dead or delivered: pending again, its attempts forgotten, its idempotency key the same. It
+    /// goes behind what its key holds; one that holds its key keeps its place.
+    Replay,
+    /// Pending or dead: given up, and out of the way of the next of its key.
+    Discard,
+}
+
+/// What one bounded step of an action on many came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Acted {
+    /// How many it was done to, or in a dry run would be, by route.
+    pub routes: BTreeMap<Arc<str>, u64>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<DeliveryId>,
+}
+
 /// One delivery as listed.
 #[derive(Debug, Clone)]
 pub struct Listed {
@@ -360,6 +404,50 @@ pub trait Queue: Send + Sync + 'static {
 
     /// One delivery with its event, raw bytes and attempts.
     fn show(&self, id: DeliveryId) -> BoxFuture<'_, Result<Listed, QueueError>>;
+
+    /// Replays or discards one delivery; returns after the commit.
+    fn act(&self, action: Action, id: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// One bounded step of replaying or discarding all that `filter` finds and the action fits,
+    /// from `cursor` (exclusive) downwards; the active ones are left alone. A `dry` one only
+    /// counts. Call it until [`Acted::next`] is `None`; a delivery that a step replayed is not met
+    /// again by the next.
+    fn act_on_many(
+        &self,
+        action: Action,
+        filter: Filter,
+        cursor: Option<DeliveryId>,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Acted, QueueError>>;
+
+    /// Pauses or resumes the attempts of `route`; survives restarts. Its [`Feed`] says so.
+    fn pause_route(&self, route: &Arc<str>, paused: bool) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// For how long `route` has been paused, all its pauses together: ages stand still meanwhile.
+    fn paused_for(&self, route: &Arc<str>) -> Duration;
+
+    /// Keeps that `upstream` is paused, or that it no longer is; survives restarts.
+    fn pause_upstream(
+        &self,
+        upstream: &Arc<str>,
+        paused: bool,
+    ) -> BoxFuture<'_, Result<(), QueueError>>;
+
+    /// The upstreams that are paused.
+    fn paused_upstreams(&self) -> BTreeSet<Arc<str>>;
+
+    /// A text kept under `name`, if there is one.
+    fn note(&self, name: &'static str) -> BoxFuture<'_, Result<Option<String>, QueueError>>;
+
+    /// Keeps `text` under `name`; returns after the fsync.
+    fn keep_note(
+        &self,
+        name: &'static str,
+        text: String,
+    ) -> BoxFuture<'static, Result<(), QueueError>>;
+
+    /// Takes up other bounds; deliveries stay.
+    fn set_bounds(&self, bounds: Bounds) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// Every route the queue holds anything of, and every configured one.
     fn routes(&self) -> Vec<RouteStatus>;

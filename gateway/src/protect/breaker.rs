@@ -180,6 +180,13 @@ impl Breaker {
         }
     }
 
+    /// Closes it, whatever it has seen; a probe under way no longer counts.
+    pub fn reset(&mut self) -> Change {
+        let was_closed = matches!(self.state, State::Closed { .. });
+        self.enter(State::closed());
+        if was_closed { Change::None } else { Change::Closed }
+    }
+
     /// As an operator sees it; `at` turns a moment into wall time.
     pub fn status(&self, at: impl Fn(Instant) -> tidegate_adapters::Timestamp) -> BreakerStatus {
         let (state, failures, probe_at) = match &self.state {

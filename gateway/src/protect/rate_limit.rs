@@ -200,6 +200,17 @@ impl RateLimits {
         }
     }
 
+    /// Forgets the quiet asked for on single keys; what is spent stays spent.
+    pub fn forget_quiet(&self) {
+        for state in self.state.lock().iter_mut() {
+            if let State::Keyed(buckets) = state {
+                for bucket in buckets.values_mut() {
+                    (bucket.quiet_until, bucket.quiet_streak) = (None, 0);
+                }
+            }
+        }
+    }
+
     /// Each limit and how much of it is in use.
     #[must_use]
     pub fn status(&self, now: Instant) -> Vec<LimitStatus> {

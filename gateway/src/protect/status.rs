@@ -19,6 +19,8 @@ pub struct UpstreamStatus {
     pub in_flight: u32,
     /// Its rate limits, in the order of the configuration.
     pub limits: Vec<LimitStatus>,
+    /// Paused by an operator.
+    pub paused: bool,
     /// Until when the upstream asked for quiet.
     pub paused_until: Option<Timestamp>,
 }

@@ -1,6 +1,12 @@
 //! Fresh deliveries of a route, from the writer's memory to the loop's.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use tidegate_adapters::Delivery;
@@ -11,6 +17,8 @@ use tokio::sync::Notify;
 pub struct Feed {
     fresh: Mutex<Fresh>,
     wake: Notify,
+    paused: AtomicBool,
+    epoch: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +89,31 @@ impl Feed {
         self.wake.notify_one();
     }
 
-    /// Resolves when something was pushed since the last call, or at once if that was missed.
+    /// Whether an operator has paused the route: nothing of it is to be attempted.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// Called by the queue.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Counts what was taken away in the store: deliveries that were discarded. What the loop took
+    /// in hand under another epoch may be gone, and must be read again.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Called by the queue, after the commit and before it gives its claims on what was discarded
+    /// back: whoever claims one of them after that sees the new epoch.
+    pub fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.fall_behind();
+    }
+
+    /// Resolves when something was pushed, paused, resumed or taken away since the last call, or at once if that was missed.
     pub async fn changed(&self) {
         self.wake.notified().await;
     }

@@ -24,7 +24,7 @@ mod transaction;
 mod writer;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     thread::JoinHandle,
@@ -37,8 +37,8 @@ use tidegate_adapters::{DeliveryId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Append, AppendError, Appended, Feed, Filter, ListPage, Listed, Page, Queue, QueueError,
-    QueueStatus, RouteSettings, RouteStatus, Settlement, Space,
+    Acted, Action, Append, AppendError, Appended, Bounds, Feed, Filter, ListPage, Listed, Page,
+    Queue, QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement, Space,
 };
 use checkpoint::Pressure;
 use disk::{Ballast, Lock};
@@ -296,6 +296,48 @@ impl Queue for SqliteQueue {
             let shown = self.readers.read(move |connection| reader::show(connection, id)).await?;
             shown.ok_or(QueueError::Missing(id))
         })
+    }
+
+    fn act(&self, _: Action, _: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    }
+
+    fn act_on_many(
+        &self,
+        _: Action,
+        _: Filter,
+        _: Option<DeliveryId>,
+        _: bool,
+    ) -> BoxFuture<'_, Result<Acted, QueueError>> {
+        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    }
+
+    fn pause_route(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    }
+
+    fn paused_for(&self, _: &Arc<str>) -> Duration {
+        Duration::ZERO
+    }
+
+    fn pause_upstream(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    }
+
+    fn paused_upstreams(&self) -> BTreeSet<Arc<str>> {
+        BTreeSet::new()
+    }
+
+    fn note(&self, _: &'static str) -> BoxFuture<'_, Result<Option<String>, QueueError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn keep_note(&self, _: &'static str, _: String) -> BoxFuture<'static, Result<(), QueueError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn set_bounds(&self, _: Bounds) -> BoxFuture<'_, Result<(), QueueError>> {
+        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
     }
 
     fn routes(&self) -> Vec<RouteStatus> {

@@ -64,6 +64,7 @@ async fn a_scrape_has_every_family_and_is_what_the_older_parser_reads() {
         concurrency: 1,
         in_flight: 0,
         limits: Vec::new(),
+        paused: false,
         paused_until: Some(NOW),
     }];
     let said = admin.get("/metrics").await;

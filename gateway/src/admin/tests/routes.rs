@@ -22,6 +22,7 @@ fn upstream(name: &str) -> UpstreamStatus {
         concurrency: 64,
         in_flight: 3,
         limits: vec![LimitStatus { limit: 100, period_ms: 1000, burst: 5, keys: None, used: 0.25 }],
+        paused: false,
         paused_until: None,
     }
 }

@@ -2,12 +2,13 @@
 //! exactly what it is told to.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -23,12 +24,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     admin::Admin,
-    app::{BrokerActivity, Inspect, PublishError, RouteActivity},
+    app::{
+        BrokerActivity, ControlError, Generation, Inspect, PublishError, ReloadError, Reloaded,
+        RouteActivity,
+    },
     config::{self, Config},
     protect::UpstreamStatus,
     queue::{
-        Append, AppendError, Appended, Counts, Feed, Filter, ListPage, Listed, Page, Queue,
-        QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement, Space, State,
+        Acted, Action, Append, AppendError, Appended, Bounds, Counts, Feed, Filter, ListPage,
+        Listed, Page, Queue, QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement,
+        Space, State,
     },
     telemetry::Metrics,
 };
@@ -264,6 +269,22 @@ impl Inspect for World {
         *self.broker.lock()
     }
 
+    fn pause_upstream(&self, _: &str, _: bool) -> BoxFuture<'static, Result<(), ControlError>> {
+        unreachable!("no test asks for it yet")
+    }
+
+    fn reset_upstream(&self, _: &str) -> Result<(), ControlError> {
+        unreachable!("no test asks for it yet")
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<Reloaded, ReloadError>> {
+        unreachable!("no test asks for it yet")
+    }
+
+    fn generation(&self) -> Generation {
+        Generation { number: 1, hash: "0123456789abcdef".to_owned(), since: NOW, failed: None }
+    }
+
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -394,7 +415,49 @@ impl Queue for FakeQueue {
         vec![("award-points".into(), 11)]
     }
 
+    fn act(&self, _: Action, _: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>> {
+        unreachable!("no test asks for it yet")
+    }
+
+    fn act_on_many(
+        &self,
+        _: Action,
+        _: Filter,
+        _: Option<DeliveryId>,
+        _: bool,
+    ) -> BoxFuture<'_, Result<Acted, QueueError>> {
+        unreachable!("no test asks for it yet")
+    }
+
+    fn pause_route(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        unreachable!("no test asks for it yet")
+    }
+
     // What follows is the loop's and the sources'.
+
+    fn paused_for(&self, _: &Arc<str>) -> Duration {
+        unreachable!("the listener only looks")
+    }
+
+    fn pause_upstream(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        unreachable!("the listener asks the gateway")
+    }
+
+    fn paused_upstreams(&self) -> BTreeSet<Arc<str>> {
+        unreachable!("the listener only looks")
+    }
+
+    fn note(&self, _: &'static str) -> BoxFuture<'_, Result<Option<String>, QueueError>> {
+        unreachable!("the listener only looks")
+    }
+
+    fn keep_note(&self, _: &'static str, _: String) -> BoxFuture<'static, Result<(), QueueError>> {
+        unreachable!("the listener only looks")
+    }
+
+    fn set_bounds(&self, _: Bounds) -> BoxFuture<'_, Result<(), QueueError>> {
+        unreachable!("the listener only looks")
+    }
 
     fn configure(&self, _: Vec<RouteSettings>) -> BoxFuture<'_, Result<(), QueueError>> {
         unreachable!("the listener only looks")
