@@ -137,12 +137,18 @@ struct Running {
 
 impl Running {
     fn start(url: &str, routes: Vec<Route>) -> Self {
-        let mut consumers = Consumers::new(broker(url)).expect("a good configuration");
-        for route in routes {
-            let intake = Arc::new(Shared(route.intake));
-            consumers.add(route.name.into(), route.config, route.ordered, intake);
-        }
-        let (stop, state) = (CancellationToken::new(), consumers.state());
+        let nothing_unbound = |_| futures_util::future::ready(()).boxed();
+        let consumers = Consumers::new(&broker(url), nothing_unbound);
+        let consumers = consumers.expect("a good configuration");
+        let wanted = routes.into_iter().map(|route| WantedConsumer {
+            route: route.name.into(),
+            config: Arc::new(route.config),
+            ordered: route.ordered,
+            intake: Arc::new(Shared(route.intake)),
+        });
+        let handle = consumers.handle();
+        handle.set(Wanted { consumers: wanted.collect(), unbind: Vec::new() });
+        let (stop, state) = (CancellationToken::new(), handle.state());
         let task = Some(tokio::spawn(consumers.run(stop.clone())));
         Self { stop, state, task }
     }

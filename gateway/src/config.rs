@@ -14,6 +14,7 @@
 mod address;
 mod check;
 mod environment;
+mod fingerprint;
 mod interpolate;
 mod load;
 mod names;
@@ -27,7 +28,11 @@ mod tree;
 mod walk;
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -41,7 +46,9 @@ use tidegate_adapters::{
 };
 
 pub use environment::Environment;
-pub use load::load;
+pub use fingerprint::Fingerprints;
+pub(crate) use load::files_in;
+pub use load::{load, load_over};
 pub use report::{Place, Problem, Report, to_json};
 pub use route::{OnDead, ReplyConfig, ReplyOn, RouteConfig, Source, Target};
 
@@ -52,6 +59,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is odd about it, sorted by place, and harmless.
     pub warnings: Vec<Problem>,
+    /// Every file it was read from or names: a change of one may change it.
+    pub files: BTreeSet<PathBuf>,
 }
 
 /// A configuration that validated: every name resolves, every expression compiled.
@@ -65,6 +74,10 @@ pub struct Config {
     pub routes: BTreeMap<Arc<str>, RouteConfig>,
     /// Every secret value met while loading.
     pub mask: Mask,
+    /// What tells it from another.
+    pub fingerprints: Fingerprints,
+    /// 16 hexadecimal digits that are the same wherever the same is configured; secrets left out.
+    pub hash: String,
 }
 
 /// What is neither a route nor an upstream.

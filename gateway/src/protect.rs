@@ -62,8 +62,9 @@ pub type Target = BoxCloneSyncService<Call, Receipt, Failure>;
 #[derive(Debug)]
 pub struct Upstream {
     name: Arc<str>,
-    url: String,
-    breaker: Option<Mutex<Breaker>>,
+    url: Mutex<String>,
+    /// `None` is off.
+    breaker: Mutex<Option<Breaker>>,
     concurrency: Concurrency,
     limits: RateLimits,
     /// Of the broker only: whether it can be published to now.
@@ -91,6 +92,8 @@ pub enum Admission {
     Go(Permit),
     /// Only its key is limited, until then. Others of the route may go.
     Later(Instant),
+    /// The limits are others than its keys were made for: to be rendered again.
+    Stale,
 }
 
 impl Upstream {
@@ -99,8 +102,8 @@ impl Upstream {
     pub fn new(name: Arc<str>, config: &UpstreamConfig, metrics: Metrics, now: Instant) -> Self {
         Self {
             name,
-            url: display_url(&config.api.url),
-            breaker: config.breaker.clone().map(|config| Mutex::new(Breaker::new(config))),
+            url: Mutex::new(display_url(&config.api.url)),
+            breaker: Mutex::new(config.breaker.clone().map(Breaker::new)),
             concurrency: Concurrency::new(config.concurrency),
             limits: RateLimits::new(&config.rate_limit, now),
             flowing: None,
@@ -119,8 +122,8 @@ impl Upstream {
     pub fn broker(flowing: watch::Receiver<bool>, metrics: Metrics, now: Instant) -> Self {
         Self {
             name: "".into(),
-            url: String::new(),
-            breaker: None,
+            url: Mutex::default(),
+            breaker: Mutex::default(),
             concurrency: Concurrency::new(PUBLISHES),
             limits: RateLimits::new(&[], now),
             flowing: Some(flowing),
@@ -144,6 +147,27 @@ impl Upstream {
         self.flowing.is_some()
     }
 
+    /// Takes up other protections, in place: calls under way count on, a breaker stays where it
+    /// stands, what is spent of a limit stays spent.
+    pub fn reconfigure(&self, config: &UpstreamConfig, now: Instant) {
+        *self.url.lock() = display_url(&config.api.url);
+        let mut breaker = self.breaker.lock();
+        match (&mut *breaker, &config.breaker) {
+            (Some(breaker), Some(config)) => breaker.reconfigure(config.clone()),
+            (breaker, config) => *breaker = config.clone().map(Breaker::new),
+        }
+        drop(breaker);
+        self.concurrency.resize(config.concurrency);
+        self.limits.reconfigure(&config.rate_limit, now);
+        self.changed.notify_waiters();
+    }
+
+    /// Which limits a call's [`Keys`] must be made for.
+    #[must_use]
+    pub fn limits_epoch(&self) -> u64 {
+        self.limits.epoch()
+    }
+
     /// Pauses or resumes: while paused nothing is admitted, and what waits is still pending.
     pub fn pause(&self, paused: bool) {
         if self.paused.swap(paused, Ordering::AcqRel) == paused {
@@ -158,7 +182,7 @@ impl Upstream {
 
     /// Closes the breaker, and forgets the quiet that was asked for, of single keys too.
     pub fn reset(&self) {
-        let change = self.breaker.as_ref().map(|breaker| breaker.lock().reset());
+        let change = self.breaker.lock().as_mut().map(Breaker::reset);
         *self.quiet.lock() = Quiet::default();
         self.limits.forget_quiet();
         tracing::info!(upstream = %self.name, "upstream reset by an operator");
@@ -181,6 +205,7 @@ impl Upstream {
             match self.take_token(keys, since).await {
                 Token::Taken => {}
                 Token::Later(at) => return Admission::Later(at),
+                Token::Stale => return Admission::Stale,
                 Token::NotFlowing => continue,
             }
             // Last, since it may start the probe: nothing may wait between it and the call.
@@ -213,8 +238,8 @@ impl Upstream {
         let quiet_until = self.quiet.lock().until.filter(|until| *until > now);
         UpstreamStatus {
             name: Arc::clone(&self.name),
-            url: self.url.clone(),
-            breaker: self.breaker.as_ref().map(|breaker| breaker.lock().status(at)),
+            url: self.url.lock().clone(),
+            breaker: self.breaker.lock().as_ref().map(|breaker| breaker.status(at)),
             concurrency: self.concurrency.limit(),
             in_flight: self.concurrency.in_flight(),
             limits: self.limits.status(now),
@@ -263,7 +288,8 @@ impl Upstream {
         {
             return Some(Wait::Until(until));
         }
-        let breaker = self.breaker.as_ref()?.lock();
+        let breaker = self.breaker.lock();
+        let breaker = breaker.as_ref()?;
         if breaker.would_go(now) {
             return None;
         }
@@ -272,8 +298,9 @@ impl Upstream {
 
     /// `None`: it may not go after all.
     fn ask_breaker(&self) -> Option<Option<Ticket>> {
-        let Some(breaker) = &self.breaker else { return Some(None) };
-        match breaker.lock().ask(Instant::now()) {
+        let mut breaker = self.breaker.lock();
+        let Some(breaker) = &mut *breaker else { return Some(None) };
+        match breaker.ask(Instant::now()) {
             Asked::Go(ticket) => Some(Some(ticket)),
             Asked::WaitUntil(_) | Asked::WaitForProbe => None,
         }
@@ -281,6 +308,9 @@ impl Upstream {
 
     /// Takes a token of each limit, waiting in turn for those of the whole upstream.
     async fn take_token(&self, keys: &Keys, since: Instant) -> Token {
+        if keys.epoch != self.limits.epoch() {
+            return Token::Stale;
+        }
         if self.limits.is_unlimited() {
             return Token::Taken;
         }
@@ -294,7 +324,12 @@ impl Upstream {
             match self.limits.take(keys, since, now) {
                 Taken::Now => break,
                 Taken::Key(at) => return Token::Later(at),
-                Taken::Upstream(at) => tokio::time::sleep_until(at).await,
+                Taken::Stale => return Token::Stale,
+                // A reload may bring the next slot nearer.
+                Taken::Upstream(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.changed.notified() => {}
+                },
             }
         }
         self.metrics.rate_limit_wait(&self.name, asked.elapsed());
@@ -306,8 +341,8 @@ impl Upstream {
         let since = Instant::now();
         loop {
             let _turn = self.turnstile.lock().await;
-            match self.limits.take(keys, since, Instant::now()) {
-                Taken::Now => return,
+            match self.limits.take_admitted(keys, since, Instant::now()) {
+                Taken::Now | Taken::Stale => return,
                 Taken::Upstream(at) => tokio::time::sleep_until(at).await,
                 Taken::Key(at) => {
                     drop(_turn);
@@ -387,5 +422,6 @@ enum Wait {
 enum Token {
     Taken,
     Later(Instant),
+    Stale,
     NotFlowing,
 }

@@ -102,15 +102,20 @@ impl Metrics {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let metrics = Self::empty();
+        metrics.expect(config);
+        metrics
+    }
+
+    /// Has a series at 0 for what routes and upstreams of `config` may count and have not yet.
+    pub fn expect(&self, config: &Config) {
         for (route, settings) in &config.routes {
-            metrics.families.expect_route(route, &settings.upstream().unwrap_or_default().into());
+            self.families.expect_route(route, &settings.upstream().unwrap_or_default().into());
         }
         for upstream in config.upstreams.keys() {
             let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
-            drop(metrics.families.attempt_duration.get_or_create(&labels));
-            drop(metrics.families.rate_limit_wait.get_or_create(&labels));
+            drop(self.families.attempt_duration.get_or_create(&labels));
+            drop(self.families.rate_limit_wait.get_or_create(&labels));
         }
-        metrics
     }
 
     /// All families, without any series.

@@ -31,10 +31,19 @@ mod path;
 mod problem;
 mod tls;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
+use parking_lot::RwLock;
 use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -70,18 +79,37 @@ pub struct Receiver {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Certificates>,
-    site: Site,
+    max_connections: usize,
+    site: Arc<Site>,
 }
+
+/// Says what the public listener serves, before it runs and while it does.
+#[derive(Clone)]
+pub struct ReceiverHandle {
+    address: SocketAddr,
+    site: Arc<Site>,
+}
+
+/// Which webhooks there are, on which paths.
+#[derive(Default)]
+pub struct Hooks(HashMap<String, Arc<Entry>>);
 
 /// What all connections share.
 struct Site {
+    served: RwLock<Arc<Served>>,
+    /// Whether it runs: what is served then is connected.
+    running: AtomicBool,
+    now: fn() -> Timestamp,
+    stopping: CancellationToken,
+}
+
+/// What is served; a reload changes it as a whole, and a request sees one of them.
+struct Served {
     config: ServerConfig,
     /// `server.public_url` without a slash at its end.
     public: String,
-    hooks: HashMap<String, Arc<Entry>>,
+    hooks: Hooks,
     budget: Budget,
-    now: fn() -> Timestamp,
-    stopping: CancellationToken,
 }
 
 /// One route.
@@ -126,45 +154,30 @@ impl Receiver {
         let listen = |source| BindError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let public = config.public_url.as_ref().map_or("", url::Url::as_str);
+        let budget = Budget::new(config.max_buffered);
         let site = Site {
-            config: config.clone(),
-            public: public.trim_end_matches('/').to_owned(),
-            hooks: HashMap::new(),
-            budget: Budget::new(config.max_buffered),
+            served: RwLock::new(Arc::new(Served::new(config, Hooks::default(), budget))),
+            running: AtomicBool::new(false),
             now,
             stopping: CancellationToken::new(),
         };
-        Ok(Self { listener, address, tls, site })
+        let max_connections = config.max_connections.get() as usize;
+        Ok(Self { listener, address, tls, max_connections, site: Arc::new(site) })
     }
 
-    /// Where it listens.
+    /// For saying what it serves.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Adds a route.
-    ///
-    /// # Errors
-    /// When its path is another's.
-    pub fn add(&mut self, hook: Hook, intake: Arc<dyn Intake>) -> Result<(), PathTaken> {
-        let path = normalise(hook.path());
-        if let Some(first) = self.site.hooks.get(&path) {
-            return Err(PathTaken { path, first: Arc::clone(first.hook.route()) });
-        }
-        self.site.hooks.insert(path, Arc::new(Entry { hook, intake }));
-        Ok(())
+    pub fn handle(&self) -> ReceiverHandle {
+        ReceiverHandle { address: self.address, site: Arc::clone(&self.site) }
     }
 
     /// Serves until `shutdown`; then accepts no more, answers 503 to what comes on open
     /// connections, and gives what is under way some seconds to finish.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, tls, site, .. } = self;
-        let site = Arc::new(site);
-        site.connected(true);
+        let Self { listener, tls, site, max_connections, .. } = self;
+        site.run(true);
         let connections = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(site.config.max_connections.get() as usize));
+        let slots = Arc::new(Semaphore::new(max_connections));
         let watching = tls.clone().map(|tls| tokio::spawn(tls.watch(shutdown.clone())));
         loop {
             let slot = Arc::clone(&slots).acquire_owned();
@@ -195,7 +208,7 @@ impl Receiver {
         if tokio::time::timeout(LAST_ANSWERS, connections.wait()).await.is_err() {
             warn!(unfinished = connections.len(), "stopping with webhooks under way; not taken");
         }
-        site.connected(false);
+        site.run(false);
         if let Some(watching) = watching {
             // It ends by the same token.
             let _ = watching.await;
@@ -221,19 +234,92 @@ impl Entry {
     }
 }
 
-impl Site {
+impl Hooks {
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// When its path is another's.
+    pub fn add(&mut self, hook: Hook, intake: Arc<dyn Intake>) -> Result<(), PathTaken> {
+        let path = normalise(hook.path());
+        if let Some(first) = self.0.get(&path) {
+            return Err(PathTaken { path, first: Arc::clone(first.hook.route()) });
+        }
+        self.0.insert(path, Arc::new(Entry { hook, intake }));
+        Ok(())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the route of `entry` is among them, on whatever path.
+    fn has(&self, entry: &Entry) -> bool {
+        self.0.values().any(|known| known.hook.route() == entry.hook.route())
+    }
+
     fn connected(&self, up: bool) {
-        for entry in self.hooks.values() {
+        for entry in self.0.values() {
             entry.intake.connected(up);
         }
+    }
+}
+
+impl ReceiverHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on it serves `hooks`, and nothing else, by `config`: each request that comes, on
+    /// open connections too. What was bound stays as it was: address, certificate, and how many
+    /// connections there may be.
+    pub fn set(&self, config: &ServerConfig, hooks: Hooks) {
+        let mut served = self.site.served.write();
+        let budget = match served.config.max_buffered == config.max_buffered {
+            true => served.budget.clone(),
+            false => Budget::new(config.max_buffered),
+        };
+        let now = Arc::new(Served::new(config, hooks, budget));
+        let before = std::mem::replace(&mut *served, Arc::clone(&now));
+        if self.site.running.load(Ordering::Acquire) {
+            now.hooks.connected(true);
+            for gone in before.hooks.0.values().filter(|entry| !now.hooks.has(entry)) {
+                gone.intake.connected(false);
+            }
+        }
+    }
+}
+
+impl Served {
+    fn new(config: &ServerConfig, hooks: Hooks, budget: Budget) -> Self {
+        let public = config.public_url.as_ref().map_or("", url::Url::as_str);
+        let public = public.trim_end_matches('/').to_owned();
+        Self { config: config.clone(), public, hooks, budget }
+    }
+}
+
+impl Site {
+    fn run(&self, running: bool) {
+        let served = self.served.write();
+        self.running.store(running, Ordering::Release);
+        served.hooks.connected(running);
+    }
+
+    /// What is served this moment.
+    fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served.read())
     }
 
     /// The answer to one request: the steps of the table above.
     async fn answer(&self, request: Request<Incoming>, framing: &Framing) -> Answered {
         let (head, body) = request.into_parts();
-        let entry = self.hooks.get(&normalise(head.uri.path()));
+        let served = self.served();
+        let entry = served.hooks.0.get(&normalise(head.uri.path()));
         let taken = match framing.check(&head) {
-            Ok(()) => self.take(&head, body, entry).await,
+            Ok(()) => self.take(&served, &head, body, entry).await,
             Err(refusal) => Err(refusal),
         };
         match taken {
@@ -249,6 +335,7 @@ impl Site {
 
     async fn take(
         &self,
+        served: &Served,
         head: &Parts,
         body: Incoming,
         entry: Option<&Arc<Entry>>,
@@ -264,8 +351,8 @@ impl Site {
             let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
             return Err(refusal.because(Rejection::Closed).after(RETRY_AFTER));
         }
-        let body = body::read(body, &self.config, &self.budget).await?;
-        let request = self.received(head, &body);
+        let body = body::read(body, &served.config, &served.budget).await?;
+        let request = served.received(head, &body);
         let now = (self.now)();
         let verified = hook.verify(&request, now).map_err(|why| {
             let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
@@ -299,7 +386,9 @@ impl Site {
         };
         Ok(reading.reply.answer(&accepted))
     }
+}
 
+impl Served {
     fn received(&self, head: &Parts, body: &body::Body) -> Received {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         Received {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
 use tidegate_adapters::{
     Accepted, Arrival, DeadReason, Event, Intake, Refused, Rejection,
     expression::{Expression, ExpressionError, Input, Variables},
@@ -19,62 +20,72 @@ use tokio::time::Instant;
 
 use super::Activity;
 use crate::{
-    protect::rate_limit::{RateLimits, Taken},
+    config::RateLimitConfig,
+    protect::rate_limit::{Keys, RateLimits, Taken},
     queue::{Append, AppendError, Content, Queue, Space},
     telemetry::{Ending, Metrics},
 };
 
-/// The intake of one route.
+/// The intake of one route, for as long as the process lives: a reload changes its rules.
 pub struct RouteIntake {
     route: Arc<str>,
     queue: Arc<dyn Queue>,
-    when: Option<Expression>,
-    order_by: Option<Expression>,
-    dedupe: bool,
-    limit: Option<RateLimits>,
+    rules: RwLock<Arc<Rules>>,
+    limit: RateLimits,
     variables: Variables,
     activity: Arc<Activity>,
     metrics: Metrics,
 }
 
+/// What the configuration in force says of a route's arrivals.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Whether the route wants an event.
+    pub when: Option<Expression>,
+    /// Its order key.
+    pub order_by: Option<Expression>,
+    /// Whether the source guards against repeats at all.
+    pub dedupe: bool,
+    /// How many requests are let in; `None` is all.
+    pub limit: Option<RateLimitConfig>,
+}
+
 impl RouteIntake {
-    /// The intake of `route`; `dedupe` is whether its source guards against repeats at all.
+    /// The intake of `route` by `rules`. A limit begins with its burst whole.
     #[must_use]
     pub fn new(
         route: Arc<str>,
-        when: Option<Expression>,
-        order_by: Option<Expression>,
-        dedupe: bool,
+        rules: Rules,
         queue: Arc<dyn Queue>,
         activity: Arc<Activity>,
         metrics: Metrics,
     ) -> Self {
         let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
-        let limit = None;
-        Self { route, queue, when, order_by, dedupe, limit, variables, activity, metrics }
+        let limit = RateLimits::rested(rules.limit.as_slice(), Instant::now());
+        let rules = RwLock::new(Arc::new(rules));
+        Self { route, queue, rules, limit, variables, activity, metrics }
     }
 
-    /// The same, with a limit of its own on requests.
-    #[must_use]
-    pub fn with_limit(mut self, limit: RateLimits) -> Self {
-        self.limit = Some(limit);
-        self
+    /// Takes up other rules; what is spent of the limit stays spent.
+    pub fn set_rules(&self, rules: Rules) {
+        self.limit.reconfigure(rules.limit.as_slice(), Instant::now());
+        *self.rules.write() = Arc::new(rules);
     }
 
-    fn append(&self, arrival: Arrival) -> Append {
+    fn append(&self, rules: &Rules, arrival: Arrival) -> Append {
         let own_id = arrival.own_id;
         let (content, key) = match arrival.event {
-            Ok(event) => self.judge(Arc::new(event)),
+            Ok(event) => self.judge(rules, Arc::new(event)),
             Err(invalid) => (Content::Invalid(invalid), None),
         };
-        Append { content, key, dedupe: self.dedupe && own_id }
+        Append { content, key, dedupe: rules.dedupe && own_id }
     }
 
-    fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
+    fn judge(&self, rules: &Rules, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
         let input = Input::event(Arc::clone(&event));
         // A defect in a library must cost this event, not the process.
         let judged = catch_unwind(AssertUnwindSafe(|| {
-            self.wanted(&input).and_then(|wanted| Ok((wanted, self.key(&input)?)))
+            self.wanted(rules, &input).and_then(|wanted| Ok((wanted, self.key(rules, &input)?)))
         }));
         let judged = judged.unwrap_or_else(|_| {
             let message = "the expression panicked; this is a defect of Tidegate".to_owned();
@@ -87,14 +98,14 @@ impl RouteIntake {
         }
     }
 
-    fn wanted(&self, input: &Input) -> Result<bool, ExpressionError> {
-        let Some(when) = &self.when else { return Ok(true) };
+    fn wanted(&self, rules: &Rules, input: &Input) -> Result<bool, ExpressionError> {
+        let Some(when) = &rules.when else { return Ok(true) };
         Ok(when.run(input, &self.variables).map_err(|failed| named("when", failed))?.is_true())
     }
 
     /// The order key as text: a string as it is, anything else as its JSON.
-    fn key(&self, input: &Input) -> Result<Option<Arc<str>>, ExpressionError> {
-        let Some(order_by) = &self.order_by else { return Ok(None) };
+    fn key(&self, rules: &Rules, input: &Input) -> Result<Option<Arc<str>>, ExpressionError> {
+        let Some(order_by) = &rules.order_by else { return Ok(None) };
         let key =
             order_by.run(input, &self.variables).map_err(|failed| named("order_by", failed))?;
         if key.is_null() {
@@ -114,7 +125,9 @@ impl RouteIntake {
         batch: Vec<Arrival>,
         space: Space,
     ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
-        let appends: Vec<Append> = batch.into_iter().map(|arrival| self.append(arrival)).collect();
+        let rules = Arc::clone(&self.rules.read());
+        let appends: Vec<Append> =
+            batch.into_iter().map(|arrival| self.append(&rules, arrival)).collect();
         let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
         let committed = self.queue.append(&self.route, appends, space);
         let (route, metrics) = (Arc::clone(&self.route), self.metrics.clone());
@@ -150,10 +163,9 @@ impl Intake for RouteIntake {
     }
 
     fn admit(&self) -> Result<(), Duration> {
-        let Some(limit) = &self.limit else { return Ok(()) };
         let now = Instant::now();
-        match limit.take(&vec![None], now, now) {
-            Taken::Now => Ok(()),
+        match self.limit.take_admitted(&Keys::none(), now, now) {
+            Taken::Now | Taken::Stale => Ok(()),
             Taken::Upstream(at) | Taken::Key(at) => Err(at.saturating_duration_since(now)),
         }
     }

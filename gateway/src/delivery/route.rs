@@ -27,6 +27,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// Per limit of the upstream, what its key is; `None` where it has none.
     pub limit_keys: Vec<Option<Template>>,
+    /// Which limits those are: [`Upstream::limits_epoch`].
+    pub limits_epoch: u64,
     /// Backoff and when to give up.
     pub retry: RetryConfig,
     /// What it replies, if it does.
