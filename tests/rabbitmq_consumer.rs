@@ -20,7 +20,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tidegate_adapters::{
     Accepted, Arrival, Data, DeliveryId, Event, Intake, Refused,
-    rabbitmq::{self, BrokerConfig, ConnectionState, ConsumerConfig, Consumers, PublishError},
+    rabbitmq::{
+        self, BrokerConfig, ConnectionState, ConsumerConfig, Consumers, PublishError, Wanted,
+        WantedConsumer,
+    },
 };
 use tidegate_tests::{
     amqp::{Message, Publisher},
@@ -137,7 +140,7 @@ struct Running {
 
 impl Running {
     fn start(url: &str, routes: Vec<Route>) -> Self {
-        let nothing_unbound = |_| futures_util::future::ready(()).boxed();
+        let nothing_unbound = |_| -> BoxFuture<'static, ()> { Box::pin(std::future::ready(())) };
         let consumers = Consumers::new(&broker(url), nothing_unbound);
         let consumers = consumers.expect("a good configuration");
         let wanted = routes.into_iter().map(|route| WantedConsumer {

@@ -92,8 +92,12 @@ impl Reloads {
         let Loaded { config, warnings, .. } = self.read(&in_force.mask).await?;
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let changed = in_force.fingerprints.changed(&config.fingerprints);
+        let listens = shared.view.read().receiver.is_some();
+        // The public listener takes its settings when the first route needs it.
+        let bound = |path: &str| listens || !path.starts_with("server.");
         let fixed = |path: &&String| RESTART.iter().any(|fixed| path.starts_with(fixed));
-        let fixed: Vec<String> = changed.iter().filter(fixed).cloned().collect();
+        let fixed = changed.iter().filter(fixed).filter(|path| bound(path));
+        let fixed: Vec<String> = fixed.cloned().collect();
         if !fixed.is_empty() {
             return Err(ReloadError::Restart(fixed));
         }
