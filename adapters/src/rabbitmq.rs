@@ -45,7 +45,7 @@ use time::OffsetDateTime;
 
 pub use consumers::{Binding, Consumers, ConsumersHandle, Wanted, WantedConsumer};
 pub use publisher::{PublishError, PublishHandle, PublishService, Publisher};
-pub use session::{ConfigError, SessionError};
+pub use session::{Broker, ConfigError, Server, SessionError};
 pub use supervise::ConnectionState;
 pub use target::PublishTarget;
 pub use topology::check_arguments;

@@ -91,6 +91,7 @@ pub(super) enum BrokerKind {
         publish: rabbitmq::PublishHandle,
         publishing: Arc<rabbitmq::ConnectionState>,
         service: rabbitmq::PublishService,
+        server: rabbitmq::Server,
     },
 }
 
@@ -115,19 +116,20 @@ impl Broker {
                 (BrokerKind::Embedded(Embedded::default()), flowing, BrokerParts::default())
             }
             config::Broker::Rabbitmq(broker) => {
-                let wrong = |problem| build_error("broker.rabbitmq".to_owned(), &problem);
-                let publisher = rabbitmq::Publisher::new(broker.clone()).map_err(wrong)?;
+                let server = rabbitmq::Server::new(dialled(broker)?);
+                let publisher = rabbitmq::Publisher::new(&server);
                 let bindings = Arc::clone(bindings);
                 let unbound = move |unbound| -> futures_util::future::BoxFuture<'static, ()> {
                     let bindings = Arc::clone(&bindings);
                     Box::pin(async move { bindings.unbound(unbound).await })
                 };
-                let consumers = Consumers::new(broker, unbound).map_err(wrong)?;
+                let consumers = Consumers::new(&server, unbound);
                 let kind = BrokerKind::Rabbitmq {
                     consuming: consumers.handle(),
                     publish: publisher.handle(),
                     publishing: publisher.state(),
                     service: publisher.service(),
+                    server,
                 };
                 let flowing = publisher.flowing();
                 let parts = BrokerParts { consumers: Some(consumers), publisher: Some(publisher) };
@@ -145,6 +147,12 @@ impl Broker {
             BrokerKind::Rabbitmq { service, .. } => protect::Target::new(service.clone()),
         }
     }
+}
+
+/// The RabbitMQ of `config`, to be dialled.
+pub(super) fn dialled(config: &rabbitmq::BrokerConfig) -> Result<rabbitmq::Broker, StartError> {
+    rabbitmq::Broker::new(config)
+        .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))
 }
 
 /// What renders a route's calls, and where they go.

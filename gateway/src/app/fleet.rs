@@ -21,7 +21,7 @@ use std::{
 use tidegate_adapters::{
     Intake,
     http::{Api, Hook, Hooks, Receiver, ReceiverHandle},
-    rabbitmq::{ConsumerConfig, Wanted, WantedConsumer},
+    rabbitmq::{self, Binding, ConsumerConfig, Wanted, WantedConsumer},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -32,7 +32,7 @@ use super::{
     wall_clock,
 };
 use crate::{
-    config::{Config, Source},
+    config::{self, Config, Source},
     delivery::{self, Activity, Clock, Orders, intake::RouteIntake},
     descriptors,
     protect::Upstream,
@@ -75,6 +75,8 @@ pub(super) struct Prepared {
     fresh: BTreeMap<Arc<str>, RouteParts>,
     hooks: Hooks,
     receiver: Option<Receiver>,
+    /// Another RabbitMQ, or the same by other credentials.
+    dialled: Option<rabbitmq::Broker>,
 }
 
 /// What must run from now on, besides what does.
@@ -153,7 +155,13 @@ impl Fleet {
             true => None,
             false => Some(listen(&config).await?),
         };
-        Ok(Prepared { config, apis, rendered, fresh, hooks, receiver })
+        let dialled = match &config.settings.broker {
+            config::Broker::Rabbitmq(broker) if !self.agrees(&config, "broker.rabbitmq") => {
+                Some(build::dialled(broker)?)
+            }
+            config::Broker::Rabbitmq(_) | config::Broker::Embedded(_) => None,
+        };
+        Ok(Prepared { config, apis, rendered, fresh, hooks, receiver, dialled })
     }
 
     /// Puts it in force.
@@ -161,7 +169,7 @@ impl Fleet {
     /// # Errors
     /// When the queue has failed: then nothing has changed.
     pub(super) async fn commit(&mut self, prepared: Prepared) -> Result<Started, QueueError> {
-        let Prepared { config, apis, rendered, fresh, hooks, receiver } = prepared;
+        let Prepared { config, apis, rendered, fresh, hooks, receiver, dialled } = prepared;
         let settings = build::route_settings(&config);
         let mut both = self.config.as_deref().map(build::route_settings).unwrap_or_default();
         both.extend(settings.clone());
@@ -173,6 +181,9 @@ impl Fleet {
         self.metrics.expect(&config);
         self.set_upstreams(&config);
         self.apis = apis;
+        if let (BrokerKind::Rabbitmq { server, .. }, Some(dialled)) = (&self.broker.kind, dialled) {
+            server.set(dialled);
+        }
         let loops = self.give_orders(&config, rendered, fresh);
         self.set_sources(&config, hooks, unbind, receiver.as_ref());
         self.config = Some(config);
@@ -276,7 +287,7 @@ impl Fleet {
         &mut self,
         config: &Config,
         hooks: Hooks,
-        unbind: Vec<tidegate_adapters::rabbitmq::Binding>,
+        unbind: Vec<Binding>,
         receiver: Option<&Receiver>,
     ) {
         if let Some(receiver) = receiver {

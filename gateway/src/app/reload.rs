@@ -25,7 +25,7 @@ const RESTART: [&str; 8] = [
     "server.tls",
     "admin.listen",
     "queue.sqlite",
-    "broker.",
+    "broker.embedded",
     "log.format",
     "telemetry.",
 ];
