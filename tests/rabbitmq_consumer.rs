@@ -614,7 +614,7 @@ async fn publish_once(
     key: &str,
     event: &Event,
 ) -> Result<(), PublishError> {
-    let publisher = rabbitmq::Publisher::new(&Server::new(Broker::new(&config).expect("a broker")));
+    let publisher = rabbitmq::Publisher::new(&Server::new(Broker::new(config).expect("a broker")));
     let (handle, stop) = (publisher.handle(), CancellationToken::new());
     let running = tokio::spawn(publisher.run(stop.clone()));
     let published = handle.publish(exchange, key, event.clone()).await;
