@@ -117,7 +117,7 @@ impl App {
         let bindings = Arc::new(Bindings::load(Arc::clone(&queue), &config).await?);
         let (broker, parts) = Broker::new(&config, &metrics, &bindings)?;
         let address = config.settings.admin.listen;
-        let (admin, admin_address) = Admin::bind(address, &config.settings.admin)
+        let (admin, admin_address) = Admin::bind(address)
             .await
             .map_err(|source| StartError::Listen { key: "admin.listen", address, source })?;
         let mut fleet =

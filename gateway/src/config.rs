@@ -49,6 +49,7 @@ pub use environment::Environment;
 pub use fingerprint::Fingerprints;
 pub(crate) use load::files_in;
 pub use load::{load, load_over};
+pub(crate) use report::did_you_mean;
 pub use report::{Place, Problem, Report, to_json};
 pub use route::{OnDead, ReplyConfig, ReplyOn, RouteConfig, Source, Target};
 
