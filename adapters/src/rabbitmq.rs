@@ -55,7 +55,7 @@ use self::{
     session::{Broker, Role},
 };
 use crate::{
-    Intake, Timestamp,
+    Intake, Timestamp, TraceContext,
     event::EventMapping,
     expression::Template,
     secret::{Mask, Secret},
@@ -168,6 +168,8 @@ pub struct PublishRequest {
     pub envelope: Envelope,
     /// What follows when nothing is bound for it.
     pub on_unroutable: OnUnroutable,
+    /// The trace it is sent in; without one, the event's.
+    pub trace: Option<TraceContext>,
     /// What its record is masked by.
     pub mask: Mask,
 }

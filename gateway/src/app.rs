@@ -38,7 +38,7 @@ use crate::{
     delivery::{self, Activity, Clock},
     protect::{Upstream, UpstreamStatus},
     queue::{Queue, QueueError},
-    telemetry::Metrics,
+    telemetry::{Exporter, Metrics},
 };
 
 pub use inspect::{
@@ -60,6 +60,7 @@ pub struct App {
     loops: Vec<delivery::Loop>,
     sources: Sources,
     publisher: Option<rabbitmq::Publisher>,
+    exporter: Option<Exporter>,
 }
 
 /// What the running parts and the admin listener share.
@@ -145,6 +146,7 @@ impl App {
         let config = Arc::new(config);
         let clock: Clock = Arc::new(wall_clock);
         let metrics = Metrics::new(&config);
+        let (tracer, exporter) = build::build_tracer(&config, &metrics)?;
         let queue = build::open_queue(&config, &metrics, &clock).await?;
         let broker = build::Broker::new(&config, &metrics)?;
         let apis = build::build_apis(&config)?;
@@ -153,7 +155,8 @@ impl App {
         let mut routes = BTreeMap::new();
         let mut intakes = Vec::new();
         for (name, route) in &config.routes {
-            let built = build::build_route(&config, name, route, &apis, &upstreams, &broker)?;
+            let built =
+                build::build_route(&config, &tracer, name, route, &apis, &upstreams, &broker)?;
             let activity = Arc::new(Activity::default());
             // A reply comes from another route's settling, which is always there.
             activity.set_source_up(matches!(route.from, config::Source::Reply(_)));
@@ -162,7 +165,7 @@ impl App {
                 .insert(Arc::clone(name), RouteParts { activity: Arc::clone(&activity), upstream });
             intakes.push((
                 Arc::clone(name),
-                build::build_intake(name, route, &queue, &activity, &metrics),
+                build::build_intake(&config, &tracer, name, route, &queue, &activity, &metrics),
             ));
             loops.push(delivery::Loop::new(
                 Arc::new(built),
@@ -192,7 +195,7 @@ impl App {
             stopping: AtomicBool::new(false),
             clock,
         };
-        Ok(Self { shared: Arc::new(shared), admin, loops, sources, publisher })
+        Ok(Self { shared: Arc::new(shared), admin, loops, sources, publisher, exporter })
     }
 
     /// A look into it, also while it runs.
@@ -206,7 +209,7 @@ impl App {
     /// # Errors
     /// When the queue failed or a part ended that never should.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { shared, admin, loops, sources, publisher } = self;
+        let Self { shared, admin, loops, sources, publisher, exporter } = self;
         let drain = shared.config.settings.shutdown.drain;
         tracing::info!(address = %shared.admin_address, "admin listening");
         let stop = Stop::default();
@@ -225,6 +228,7 @@ impl App {
         if let Some(publisher) = publisher {
             publishing.spawn(publisher.run(stop.publisher.clone()));
         }
+        let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.exporter.clone())));
         let linger = if sources.receiver.is_some() { LINGER.min(drain) } else { Duration::ZERO };
         sources.spawn(&mut source_parts, &stop.sources);
         let ended = tokio::select! {
@@ -251,6 +255,11 @@ impl App {
         stop.publisher.cancel();
         while publishing.join_next().await.is_some() {}
         shared.queue.close().await;
+        stop.exporter.cancel();
+        if let Some(exporting) = exporting {
+            // It only tells; one that panicked took nothing with it.
+            let _ = exporting.await;
+        }
         stop.admin.cancel();
         // It only answers questions; one that panicked took nothing with it.
         let _ = admin.await;
@@ -265,6 +274,7 @@ struct Stop {
     sources: CancellationToken,
     loops: CancellationToken,
     publisher: CancellationToken,
+    exporter: CancellationToken,
     admin: CancellationToken,
 }
 

@@ -39,6 +39,7 @@ use tidegate_adapters::{
     secret::{Mask, Secret},
     units,
 };
+use url::Url;
 
 pub use environment::Environment;
 pub use load::load;
@@ -83,6 +84,8 @@ pub struct Settings {
     pub shutdown: ShutdownConfig,
     /// Logs.
     pub log: LogConfig,
+    /// Traces; none without.
+    pub telemetry: Option<TelemetryConfig>,
 }
 
 /// `admin:`.
@@ -209,6 +212,16 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// `telemetry:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// The collector: OTLP over gRPC where it names no path, else over HTTP to that path.
+    pub otlp: Url,
+    /// The share of traces that are recorded, of those that begin here; in [0, 1].
+    pub sample: f64,
 }
 
 /// `upstreams.<name>`.

@@ -22,7 +22,7 @@ use crate::{
         Queue, RouteSettings,
         sqlite::{Options, SqliteQueue},
     },
-    telemetry::Metrics,
+    telemetry::{Exporter, Metrics, Tracer},
 };
 
 pub(super) async fn open_queue(
@@ -81,6 +81,17 @@ pub(super) fn build_upstreams(
         (Arc::clone(name), Arc::new(built))
     };
     config.upstreams.iter().map(build).collect()
+}
+
+/// What records spans, and what sends them; nothing where the configuration has no `telemetry`.
+pub(super) fn build_tracer(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Tracer, Option<Exporter>), StartError> {
+    let Some(telemetry) = &config.settings.telemetry else { return Ok((Tracer::off(), None)) };
+    let (tracer, exporter) = Exporter::new(telemetry, &config.mask, metrics)
+        .map_err(|problem| build_error("telemetry.otlp".to_owned(), &problem))?;
+    Ok((tracer, Some(exporter)))
 }
 
 /// The broker as built: where routes publish to, and what admits them.
@@ -144,6 +155,7 @@ impl Broker {
 
 pub(super) fn build_route(
     config: &Config,
+    tracer: &Tracer,
     name: &Arc<str>,
     route: &RouteConfig,
     apis: &BTreeMap<Arc<str>, Arc<Api>>,
@@ -160,13 +172,14 @@ pub(super) fn build_route(
             let target = PublishTarget::new(target, config.mask.clone())
                 .map_err(|problem| build_error(format!("routes.{name}.to.rabbitmq"), &problem))?;
             return Ok(delivery::Route {
-                name,
                 target: delivery::Target::Rabbitmq(target),
                 service: broker.service(),
                 upstream: Arc::clone(&broker.upstream),
                 limit_keys: Vec::new(),
                 retry,
                 reply: None,
+                tracer: tracer.target(&name, route, None, &config.settings.broker),
+                name,
                 peers,
             });
         }
@@ -180,6 +193,7 @@ pub(super) fn build_route(
     }
     Ok(delivery::Route {
         reply: route.reply.as_ref().map(|reply| ReplyRule::new(&name, reply)),
+        tracer: tracer.target(&name, route, Some(&settings.api.url), &config.settings.broker),
         name,
         target: delivery::Target::Http(rendered),
         service: protect::stack(Caller::new(Arc::clone(api)), settings.timeout),
@@ -191,6 +205,8 @@ pub(super) fn build_route(
 }
 
 pub(super) fn build_intake(
+    config: &Config,
+    tracer: &Tracer,
     name: &Arc<str>,
     route: &RouteConfig,
     queue: &Arc<dyn Queue>,
@@ -206,6 +222,7 @@ pub(super) fn build_intake(
         Arc::clone(activity),
         metrics.clone(),
     );
+    let intake = intake.with_tracer(tracer.source(name, route, &config.settings.broker));
     let limit = match &route.from {
         Source::Webhook(webhook) => webhook.rate_limit.as_ref(),
         Source::Rabbitmq(_) | Source::Reply(_) => None,

@@ -2,6 +2,8 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
+use tokio_util::sync::CancellationToken;
+
 use super::EXIT_CONFIG;
 use crate::{
     app::App,
@@ -29,7 +31,9 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
         }
     };
     let mask = loaded.config.mask.clone();
-    telemetry::init_log(&loaded.config.settings.log, mask.clone());
+    let log = telemetry::init_log(&loaded.config.settings.log, mask.clone());
+    let logging = CancellationToken::new();
+    let damping = tokio::spawn(log.run(logging.clone()));
     let webhooks = |route: &RouteConfig| matches!(route.from, Source::Webhook(_));
     if loaded.config.routes.values().any(webhooks) {
         descriptors::raise(loaded.config.settings.server.max_connections.get());
@@ -41,6 +45,9 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
         Ok(app) => app.run(stop).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
+    logging.cancel();
+    // It only tells what was left out.
+    let _ = damping.await;
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

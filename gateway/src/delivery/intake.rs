@@ -21,7 +21,7 @@ use super::Activity;
 use crate::{
     protect::rate_limit::{RateLimits, Taken},
     queue::{Append, AppendError, Content, Queue, Space},
-    telemetry::{Ending, Metrics},
+    telemetry::{Ending, Metrics, SourceTracer},
 };
 
 /// The intake of one route.
@@ -35,6 +35,7 @@ pub struct RouteIntake {
     variables: Variables,
     activity: Arc<Activity>,
     metrics: Metrics,
+    tracer: SourceTracer,
 }
 
 impl RouteIntake {
@@ -50,14 +51,21 @@ impl RouteIntake {
         metrics: Metrics,
     ) -> Self {
         let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
-        let limit = None;
-        Self { route, queue, when, order_by, dedupe, limit, variables, activity, metrics }
+        let (limit, tracer) = (None, SourceTracer::default());
+        Self { route, queue, when, order_by, dedupe, limit, variables, activity, metrics, tracer }
     }
 
     /// The same, with a limit of its own on requests.
     #[must_use]
     pub fn with_limit(mut self, limit: RateLimits) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// The same, making spans of what arrives.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: SourceTracer) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -111,9 +119,10 @@ impl RouteIntake {
 impl RouteIntake {
     fn take(
         &self,
-        batch: Vec<Arrival>,
+        mut batch: Vec<Arrival>,
         space: Space,
     ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
+        let received = self.tracer.receive(&mut batch);
         let appends: Vec<Append> = batch.into_iter().map(|arrival| self.append(arrival)).collect();
         let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
         let committed = self.queue.append(&self.route, appends, space);
@@ -121,14 +130,17 @@ impl RouteIntake {
         Box::pin(async move {
             match committed.await {
                 Ok(accepted) => {
+                    received.end(Ok(&accepted));
                     count(&metrics, &route, &accepted, &reasons);
                     Ok(accepted)
                 }
                 Err(AppendError::Full(_)) => {
+                    received.end(Err(Rejection::QueueFull));
                     metrics.rejected(&route, Rejection::QueueFull, reasons.len() as u64);
                     Err(Refused::Full)
                 }
                 Err(AppendError::Closed) => {
+                    received.end(Err(Rejection::Closed));
                     metrics.rejected(&route, Rejection::Closed, reasons.len() as u64);
                     Err(Refused::Closed)
                 }
