@@ -44,6 +44,7 @@ use tidegate_adapters::{
     secret::{Mask, Secret},
     units,
 };
+use url::Url;
 
 pub use environment::Environment;
 pub use fingerprint::Fingerprints;
@@ -97,6 +98,8 @@ pub struct Settings {
     pub shutdown: ShutdownConfig,
     /// Logs.
     pub log: LogConfig,
+    /// Traces; none without.
+    pub telemetry: Option<TelemetryConfig>,
 }
 
 /// `admin:`.
@@ -223,6 +226,16 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// `telemetry:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// The collector: OTLP over gRPC where it names no path, else over HTTP to that path.
+    pub otlp: Url,
+    /// The share of traces that are recorded, of those that begin here; in [0, 1].
+    pub sample: f64,
 }
 
 /// `upstreams.<name>`.

@@ -21,7 +21,7 @@ use crate::{
         Bounds, Queue, RouteSettings,
         sqlite::{Options, SqliteQueue},
     },
-    telemetry::Metrics,
+    telemetry::{Exporter, Metrics, Tracer},
 };
 
 pub(super) fn open_queue(
@@ -75,6 +75,17 @@ pub(super) fn api(
     let api = Api::new(&upstream.api, concurrency, config.mask.clone(), wall_clock)
         .map_err(|problem| build_error(format!("upstreams.{name}"), &problem))?;
     Ok(Arc::new(api))
+}
+
+/// What records spans, and what sends them; nothing where the configuration has no `telemetry`.
+pub(super) fn tracer(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Tracer, Option<Exporter>), StartError> {
+    let Some(telemetry) = &config.settings.telemetry else { return Ok((Tracer::off(), None)) };
+    let (tracer, exporter) = Exporter::new(telemetry, &config.mask, metrics)
+        .map_err(|problem| build_error("telemetry.otlp".to_owned(), &problem))?;
+    Ok((tracer, Some(exporter)))
 }
 
 /// The broker as built: where routes publish to, what admits them, and what consumes.
@@ -189,6 +200,7 @@ impl Rendered {
 /// The route as its loop takes it. `upstreams` have their protections already.
 pub(super) fn route(
     config: &Config,
+    tracer: &Tracer,
     name: &Arc<str>,
     rendered: Rendered,
     upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
@@ -198,6 +210,9 @@ pub(super) fn route(
     let peers = config.routes.iter().filter(|(_, other)| other.upstream() == route.upstream());
     let peers = peers.map(|(peer, _)| Arc::clone(peer)).collect();
     let (name, retry) = (Arc::clone(name), route.retry.clone());
+    let url =
+        route.upstream().map(|upstream| &config.upstreams.get(upstream).expect(KNOWN).api.url);
+    let tracer = tracer.target(&name, route, url, &config.settings.broker);
     let reply = route.reply.as_ref().map(|reply| delivery::reply::ReplyRule::new(&name, reply));
     let (target, service, upstream, limit_keys) = match rendered {
         Rendered::Http(target, api) => {
@@ -222,6 +237,7 @@ pub(super) fn route(
         limit_keys,
         retry,
         reply,
+        tracer,
         peers,
     }
 }
@@ -229,7 +245,12 @@ pub(super) fn route(
 const KNOWN: &str = "the loader checked that every route's upstream exists";
 
 /// What is decided of a route's arrivals.
-pub(super) fn rules(route: &RouteConfig) -> Rules {
+pub(super) fn rules(
+    config: &Config,
+    tracer: &Tracer,
+    name: &Arc<str>,
+    route: &RouteConfig,
+) -> Rules {
     let limit = match &route.from {
         Source::Webhook(webhook) => webhook.rate_limit.as_ref(),
         Source::Rabbitmq(_) | Source::Reply(_) => None,
@@ -242,6 +263,7 @@ pub(super) fn rules(route: &RouteConfig) -> Rules {
             let WebhookLimitConfig { limit, period, burst } = *limit;
             RateLimitConfig { limit, period, burst, key: None }
         }),
+        tracer: tracer.source(name, route, &config.settings.broker),
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
     descriptors,
     protect::Upstream,
     queue::{Queue, QueueError},
-    telemetry::Metrics,
+    telemetry::{Metrics, Tracer},
 };
 
 /// Everything that outlives a configuration.
@@ -46,6 +46,7 @@ pub(super) struct Fleet {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    tracer: Tracer,
     pub(super) broker: Arc<Broker>,
     bindings: Arc<Bindings>,
     /// The configuration in force; `None` before the first.
@@ -108,6 +109,7 @@ impl Fleet {
         queue: Arc<dyn Queue>,
         metrics: Metrics,
         clock: Clock,
+        tracer: Tracer,
         broker: Broker,
         bindings: Arc<Bindings>,
     ) -> Self {
@@ -115,6 +117,7 @@ impl Fleet {
             queue,
             metrics,
             clock,
+            tracer,
             broker: Arc::new(broker),
             bindings,
             config: None,
@@ -148,7 +151,7 @@ impl Fleet {
             let parts = match self.routes.get(name) {
                 Some(parts) => parts.clone(),
                 None => {
-                    let parts = self.parts(name, build::rules(route));
+                    let parts = self.parts(name, build::rules(&config, &self.tracer, name, route));
                     fresh.entry(Arc::clone(name)).or_insert(parts).clone()
                 }
             };
@@ -283,8 +286,10 @@ impl Fleet {
         }
         for (name, target) in rendered {
             let parts = &self.routes[&name];
-            parts.intake.set_rules(build::rules(&config.routes[&name]));
-            let route = build::route(config, &name, target, &self.upstreams, &self.broker);
+            let rules = build::rules(config, &self.tracer, &name, &config.routes[&name]);
+            parts.intake.set_rules(rules);
+            let route =
+                build::route(config, &self.tracer, &name, target, &self.upstreams, &self.broker);
             parts.orders.send_replace(Some(Arc::new(route)));
         }
         for (_, gone) in self.routes.iter().filter(|(name, _)| !config.routes.contains_key(*name)) {

@@ -165,6 +165,8 @@ pub(crate) enum UrlUse {
     Public,
     /// amqp or amqps.
     Broker,
+    /// A collector of traces: http or https, no user, no query.
+    Collector,
 }
 
 /// What a PEM file must hold.
@@ -220,7 +222,7 @@ pub(crate) static ROOT: Shape = Shape::Map(&[
     default("broker", EMPTY, settings::BROKER),
     default("shutdown", EMPTY, settings::SHUTDOWN),
     default("log", EMPTY, settings::LOG),
-    later("telemetry", "leave it out; metrics are at GET /metrics of the admin listener"),
+    optional("telemetry", settings::TELEMETRY),
     later("tests", "leave it out"),
     default("upstreams", EMPTY, Shape::Named(NameRule::Name, &upstream::UPSTREAM)),
     default("routes", EMPTY, Shape::Named(NameRule::Name, &route::ROUTE)),

@@ -23,7 +23,7 @@ use crate::{
     config::RateLimitConfig,
     protect::rate_limit::{Keys, RateLimits, Taken},
     queue::{Append, AppendError, Content, Queue, Space},
-    telemetry::{Ending, Metrics},
+    telemetry::{Ending, Metrics, SourceTracer},
 };
 
 /// The intake of one route, for as long as the process lives: a reload changes its rules.
@@ -48,6 +48,8 @@ pub struct Rules {
     pub dedupe: bool,
     /// How many requests are let in; `None` is all.
     pub limit: Option<RateLimitConfig>,
+    /// Makes spans of what arrives.
+    pub tracer: SourceTracer,
 }
 
 impl RouteIntake {
@@ -122,10 +124,11 @@ impl RouteIntake {
 impl RouteIntake {
     fn take(
         &self,
-        batch: Vec<Arrival>,
+        mut batch: Vec<Arrival>,
         space: Space,
     ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
         let rules = Arc::clone(&self.rules.read());
+        let received = rules.tracer.receive(&mut batch);
         let appends: Vec<Append> =
             batch.into_iter().map(|arrival| self.append(&rules, arrival)).collect();
         let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
@@ -134,14 +137,17 @@ impl RouteIntake {
         Box::pin(async move {
             match committed.await {
                 Ok(accepted) => {
+                    received.end(Ok(&accepted));
                     count(&metrics, &route, &accepted, &reasons);
                     Ok(accepted)
                 }
                 Err(AppendError::Full(_)) => {
+                    received.end(Err(Rejection::QueueFull));
                     metrics.rejected(&route, Rejection::QueueFull, reasons.len() as u64);
                     Err(Refused::Full)
                 }
                 Err(AppendError::Closed) => {
+                    received.end(Err(Rejection::Closed));
                     metrics.rejected(&route, Rejection::Closed, reasons.len() as u64);
                     Err(Refused::Closed)
                 }

@@ -13,6 +13,7 @@ use super::reply::ReplyRule;
 use crate::{
     config::RetryConfig,
     protect::{self, Upstream},
+    telemetry::TargetTracer,
 };
 
 /// A route's way out: what turns its deliveries into calls, and where those go.
@@ -33,6 +34,8 @@ pub struct Route {
     pub retry: RetryConfig,
     /// What it replies, if it does.
     pub reply: Option<ReplyRule>,
+    /// Makes spans of its attempts.
+    pub tracer: TargetTracer,
     /// Every route that calls the same upstream, this one included.
     pub peers: Arc<[Arc<str>]>,
 }
