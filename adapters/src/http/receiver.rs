@@ -46,7 +46,7 @@ use self::{
     tls::Certificates,
 };
 use super::{
-    verify::Verified,
+    verify::{Unverified, Verified},
     webhook::{Answer, Hook, Malformed, Reading, Received, ServerConfig},
 };
 use crate::{Intake, Refused, Rejection, Timestamp};
@@ -267,16 +267,7 @@ impl Site {
         let body = body::read(body, &self.config, &self.budget).await?;
         let request = self.received(head, &body);
         let now = (self.now)();
-        let verified = hook.verify(&request, now).map_err(|why| {
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
-            let refusal = refusal.because(Rejection::Unauthorized);
-            match hook.challenge() {
-                None => refusal,
-                Some(challenge) => {
-                    refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-                }
-            }
-        })?;
+        let verified = hook.verify(&request, now).map_err(|why| unauthorized(hook, &why))?;
         if let Some(answer) = verified.handshake {
             return Ok(answer);
         }
@@ -309,6 +300,42 @@ impl Site {
             query: head.uri.query().unwrap_or_default().to_owned(),
             headers: head.headers.clone(),
             raw: body.bytes(),
+        }
+    }
+}
+
+/// What a webhook makes of a request, before any intake is asked.
+#[derive(Debug)]
+pub enum Rehearsed {
+    /// Its events, for the intake.
+    Read(Reading),
+    /// A handshake: answered, and no event.
+    Handshake(Answer),
+    /// Turned away.
+    Refused(Answer),
+}
+
+/// Verifies and reads `request` as the listener does, without a listener, a limit or an intake.
+#[must_use]
+pub fn rehearse(hook: &Hook, request: &Received, now: Timestamp) -> Rehearsed {
+    let verified = match hook.verify(request, now) {
+        Ok(Verified { handshake: Some(answer), .. }) => return Rehearsed::Handshake(answer),
+        Ok(verified) => verified,
+        Err(why) => return Rehearsed::Refused(unauthorized(hook, &why).answer()),
+    };
+    match hook.read(request, &verified, now) {
+        Ok(reading) => Rehearsed::Read(reading),
+        Err(malformed) => Rehearsed::Refused(Refusal::malformed(malformed).answer()),
+    }
+}
+
+fn unauthorized(hook: &Hook, why: &Unverified) -> Refusal {
+    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
+    let refusal = refusal.because(Rejection::Unauthorized);
+    match hook.challenge() {
+        None => refusal,
+        Some(challenge) => {
+            refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
         }
     }
 }
