@@ -12,6 +12,7 @@
 //! types below are dumb: what they describe is built elsewhere, by `X::new(config)`.
 
 mod address;
+mod cases;
 mod check;
 mod environment;
 mod interpolate;
@@ -40,6 +41,11 @@ use tidegate_adapters::{
     units,
 };
 
+pub use cases::{
+    Expect, ExpectedAnswer, ExpectedMessage, ExpectedRequest, Given, GivenMessage, GivenWebhook,
+    ScriptedAnswer, TestConfig,
+};
+pub(crate) use check::in_words;
 pub use environment::Environment;
 pub use load::load;
 pub use report::{Place, Problem, Report, to_json};
@@ -63,6 +69,8 @@ pub struct Config {
     pub upstreams: BTreeMap<Arc<str>, UpstreamConfig>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, RouteConfig>,
+    /// What the routes are tested by, by name; a running gateway has no use for them.
+    pub tests: BTreeMap<String, TestConfig>,
     /// Every secret value met while loading.
     pub mask: Mask,
 }

@@ -38,10 +38,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_adapters::{
-    Call, Delivery, DeliveryId, Failure, Request, Timestamp,
-    expression::{Input, Place, Variables},
-};
+use tidegate_adapters::{Call, Delivery, DeliveryId, Failure, Request, Timestamp};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
@@ -54,7 +51,7 @@ use crate::{
     telemetry::Metrics,
 };
 pub use activity::Activity;
-pub use route::{Route, Target};
+pub use route::{Route, Target, prepare};
 
 use attempt::Attempt;
 use window::{Candidate, PAGE, Window, earliest};
@@ -268,20 +265,7 @@ impl Loop {
 
     /// Renders the call, and the keys of the upstream's limits. Pure: no network, no token.
     fn prepare(&self, delivery: &Arc<Delivery>) -> Result<(Request, Keys), Failure> {
-        let attempt = delivery.tries + 1;
-        let input = Input::event(Arc::clone(&delivery.event));
-        let request = self.route.target.prepare(delivery, attempt, &input)?;
-        let mut keys = Keys::with_capacity(self.route.limit_keys.len());
-        for template in &self.route.limit_keys {
-            let key = match template {
-                None => None,
-                Some(template) => template
-                    .render(&input, &Variables::default(), Place::OptionalField)
-                    .map_err(|failed| Failure::expression("rate_limit.key", &failed))?,
-            };
-            keys.push(key.map(Into::into));
-        }
-        Ok((request, keys))
+        route::prepare(&self.route.target, &self.route.limit_keys, delivery)
     }
 
     /// Waits for admission; `None` when told to stop. What finishes meanwhile is released.

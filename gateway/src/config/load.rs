@@ -12,14 +12,14 @@ use serde_json::Value;
 use tidegate_adapters::{http::webhook::VerifyConfig, secret::Mask};
 
 use super::{
-    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target,
+    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target, TestConfig,
     check::{Check, build},
     environment::{self, Environment},
     interpolate::{interpolate, join},
     report::{Place, Problem, Report, in_order},
     schema::{NAMED_SECTIONS, ROOT, is_settings_section, publisher},
     tree::{self, Entry, FILE_MAX, Kind, Node, Source},
-    walk::{Walk, defaults},
+    walk::{Places, Walk, defaults},
 };
 
 /// Loads and validates what `paths` hold: files, or folders whose `*.yaml` and `*.yml` are merged.
@@ -51,7 +51,7 @@ pub fn load(paths: &[PathBuf], env: &Environment) -> Result<Loaded, Report> {
         problems.append(&mut check.problems);
     }
     if problems.is_empty() {
-        match fill(value, &mask) {
+        match fill(value, &mask, &walk.places) {
             Ok(config) => {
                 problems = build::check(&config, &walk.places);
                 if problems.is_empty() {
@@ -245,9 +245,10 @@ fn complete_routes(root: &mut Value) {
 
 /// Types from what is known good. A refusal here is a difference between schema and types, which
 /// the tests look for; a user is told all the same.
-fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
+fn fill(mut value: Value, mask: &Mask, places: &Places) -> Result<Config, Problem> {
     let upstreams = value.as_object_mut().and_then(|root| root.remove("upstreams"));
     let routes = value.as_object_mut().and_then(|root| root.remove("routes"));
+    let tests = value.as_object_mut().and_then(|root| root.remove("tests"));
     let mut routes = typed("routes", routes.unwrap_or_default())?;
     add_replies(&mut routes)?;
     routes.values().for_each(|route| learn_basic(route, mask));
@@ -255,6 +256,7 @@ fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
         settings: typed("settings", value)?,
         upstreams: typed("upstreams", upstreams.unwrap_or_default())?,
         routes,
+        tests: placed(typed("tests", tests.unwrap_or_default())?, places),
         mask: mask.clone(),
     })
 }
@@ -279,6 +281,17 @@ fn add_replies(routes: &mut BTreeMap<Arc<str>, RouteConfig>) -> Result<(), Probl
     let of_replies: Vec<(Arc<str>, RouteConfig)> = of_replies.collect();
     routes.extend(of_replies);
     Ok(())
+}
+
+/// Each test knows where it is written, for whoever it fails.
+fn placed(
+    mut tests: BTreeMap<String, TestConfig>,
+    places: &Places,
+) -> BTreeMap<String, TestConfig> {
+    for (name, test) in &mut tests {
+        test.place = places.get(&join("tests", name)).cloned();
+    }
+    tests
 }
 
 /// A sender's Basic credentials arrive as one word, and an event may be made of headers.

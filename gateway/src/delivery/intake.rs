@@ -28,13 +28,18 @@ use crate::{
 pub struct RouteIntake {
     route: Arc<str>,
     queue: Arc<dyn Queue>,
-    when: Option<Expression>,
-    order_by: Option<Expression>,
+    judge: Judge,
     dedupe: bool,
     limit: Option<RateLimits>,
-    variables: Variables,
     activity: Arc<Activity>,
     metrics: Metrics,
+}
+
+/// What is decided of each event of a route, once. Pure.
+pub struct Judge {
+    when: Option<Expression>,
+    order_by: Option<Expression>,
+    variables: Variables,
 }
 
 impl RouteIntake {
@@ -49,9 +54,8 @@ impl RouteIntake {
         activity: Arc<Activity>,
         metrics: Metrics,
     ) -> Self {
-        let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
-        let limit = None;
-        Self { route, queue, when, order_by, dedupe, limit, variables, activity, metrics }
+        let judge = Judge::new(&route, when, order_by);
+        Self { route, queue, judge, dedupe, limit: None, activity, metrics }
     }
 
     /// The same, with a limit of its own on requests.
@@ -64,13 +68,24 @@ impl RouteIntake {
     fn append(&self, arrival: Arrival) -> Append {
         let own_id = arrival.own_id;
         let (content, key) = match arrival.event {
-            Ok(event) => self.judge(Arc::new(event)),
+            Ok(event) => self.judge.judge(Arc::new(event)),
             Err(invalid) => (Content::Invalid(invalid), None),
         };
         Append { content, key, dedupe: self.dedupe && own_id }
     }
+}
 
-    fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
+impl Judge {
+    /// By these expressions of `route`.
+    #[must_use]
+    pub fn new(route: &Arc<str>, when: Option<Expression>, order_by: Option<Expression>) -> Self {
+        let variables = Variables { route: Arc::clone(route), ..Variables::default() };
+        Self { when, order_by, variables }
+    }
+
+    /// What is kept of `event`, and its order key.
+    #[must_use]
+    pub fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
         let input = Input::event(Arc::clone(&event));
         // A defect in a library must cost this event, not the process.
         let judged = catch_unwind(AssertUnwindSafe(|| {
