@@ -283,7 +283,7 @@ impl Player<'_> {
                     return ("dead", Some(reason));
                 }
                 Outcome::Retry { at, attempts } => {
-                    self.note(failure.to_string());
+                    self.note(format!("attempt {}: {failure}", delivery.tries + 1));
                     self.wait(at, &failure, &mut throttled);
                     delivery = Arc::new(tried(&delivery, &failure, attempts, first_attempt_at));
                 }
