@@ -29,7 +29,7 @@ fn unknown_keys_get_the_nearest_name() {
         Case {
             yaml: "queue.max_size: 1GiB\n",
             report: "a.yaml:1:1  queue.max_size\n    there is no such key; there are server, \
-                admin, queue, broker, shutdown, log, upstreams, routes",
+                admin, queue, broker, shutdown, log, upstreams, routes, tests",
         },
         Case {
             yaml: "log: { colour: red }\n",
