@@ -1,10 +1,13 @@
 //! Rehearsals: plays the `tests:` of a configuration, without a network, a store or any waiting.
 //!
 //! ```text
-//! given ─► read ─► when, order_by ─► prepare ─► sign ─► (script) ─► judge ─► schedule ─┐
-//!          │ refused  │ filtered       ▲                             │ end  │ again at T │
-//!          ▼          ▼                │                             ▼      ▼            │
-//!        answer    nothing             └───────── the clock is set ──── reply ◄──────────┘
+//!                                       ┌──── the clock is set ◄──── again at T ───┐
+//!                                       ▼                                          │
+//! given ─► read ─► when, order_by ─► prepare ─► sign ─► (script) ─► judge ─► schedule
+//!            │            │                                           │            │
+//!         refused      filtered                             delivered ├────────────┘ dead
+//!                                                                     ▼
+//!                                                                   reply
 //! ```
 //!
 //! Every step is the one that runs in earnest: the reading of messages and webhooks, signatures
@@ -16,6 +19,7 @@
 
 mod compare;
 mod diff;
+mod given;
 mod play;
 mod stage;
 

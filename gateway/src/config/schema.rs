@@ -1,8 +1,8 @@
 //! What a configuration may hold: every key, its shape, and its default, in one place.
 //!
 //! Tables: [`settings`], [`upstream`], [`route`], of a route [`webhook`] and [`publisher`], and
-//! [`tests`]. The walk reads files against them, fills in their defaults, and takes the names it suggests from
-//! them.
+//! [`tests`]. The walk reads files against them, fills in their defaults, and takes the names it
+//! suggests from them.
 
 pub(crate) mod publisher;
 pub(crate) mod route;

@@ -3,31 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tidegate_adapters::{
     Accepted, Arrival, AttemptResult, Call, DeadReason, Delivery, DeliveryId, Event, Failure,
     Receipt, Request, Timestamp,
-    event::{
-        attribute::rfc3339,
-        message::{self, Message},
-    },
+    event::message,
     expression::Input,
     http::{
         Hook,
         caller::script::Sent,
         receiver::{Rehearsed, rehearse},
         verify::sender,
-        webhook::{Answer, Received},
+        webhook::{Answer, Received, Reply},
     },
     rabbitmq::publisher::{self, Published},
 };
 use tower::ServiceExt as _;
 
-use super::stage::{Open, Stage, headers};
+use super::{
+    given,
+    stage::{Open, Stage},
+};
 use crate::{
-    config::{Given, GivenMessage, GivenWebhook, ReplyOn, Source, TestConfig},
+    config::{Given, ReplyOn, Source, TestConfig},
     delivery::{
         prepare,
         reply::End,
@@ -110,13 +109,11 @@ impl Player<'_> {
     }
 
     /// What arrives, and what a webhook's sender is going to hear. `None`: nothing does.
-    fn arrivals(
-        &self,
-        given: &Given,
-    ) -> Option<(Vec<Arrival>, Option<tidegate_adapters::http::webhook::Reply>)> {
+    fn arrivals(&self, given: &Given) -> Option<(Vec<Arrival>, Option<Reply>)> {
         match (&self.stage.route.from, &self.stage.hook) {
             (Source::Webhook(config), Some(hook)) => {
-                let mut request = self.request(given, hook);
+                let mut request =
+                    given::request(given, hook.path(), &self.stage.public_url, self.now());
                 let sign = !matches!(given, Given::Webhook(webhook) if !webhook.sign);
                 if sign {
                     sender::sign(&config.verify, &mut request, self.now());
@@ -125,7 +122,7 @@ impl Player<'_> {
             }
             (Source::Rabbitmq(config), _) => {
                 let exchange = config.bind.first().map(|bind| bind.exchange.clone());
-                let message = self.message(given, exchange.unwrap_or_default());
+                let message = given::message(given, exchange.unwrap_or_default(), self.now());
                 let arrival = message::read(&message, &self.stage.name, &config.event, self.now());
                 Some((vec![arrival], None))
             }
@@ -133,11 +130,7 @@ impl Player<'_> {
         }
     }
 
-    fn webhook(
-        &self,
-        hook: &Hook,
-        request: &Received,
-    ) -> Option<(Vec<Arrival>, Option<tidegate_adapters::http::webhook::Reply>)> {
+    fn webhook(&self, hook: &Hook, request: &Received) -> Option<(Vec<Arrival>, Option<Reply>)> {
         let mut seen = self.seen.lock();
         match rehearse(hook, request, self.now()) {
             Rehearsed::Read(reading) => return Some((reading.arrivals, Some(reading.reply))),
@@ -151,49 +144,6 @@ impl Player<'_> {
             }
         }
         None
-    }
-
-    fn message(&self, given: &Given, exchange: String) -> Message {
-        match given {
-            Given::Event(attributes) => {
-                let event = self.event(attributes);
-                Message {
-                    body: event.to_string().into(),
-                    content_type: Some("application/cloudevents+json".to_owned()),
-                    routing_key: event["type"].as_str().unwrap_or_default().to_owned(),
-                    exchange,
-                    ..Message::default()
-                }
-            }
-            Given::Message(given) => message_of(given, exchange),
-            Given::Webhook(_) => Message::default(),
-        }
-    }
-
-    fn request(&self, given: &Given, hook: &Hook) -> Received {
-        let (query, headers, raw) = match given {
-            Given::Event(attributes) => {
-                let kind = HeaderValue::from_static("application/cloudevents+json");
-                let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
-                (String::new(), headers, self.event(attributes).to_string().into())
-            }
-            Given::Webhook(given) => (given.query.clone(), headers_of(given), body_of(given)),
-            Given::Message(_) => (String::new(), HeaderMap::new(), Bytes::new()),
-        };
-        let separator = if query.is_empty() { "" } else { "?" };
-        let url = format!("{}{}{separator}{query}", self.stage.public_url, hook.path());
-        Received { method: Method::POST, url, path: hook.path().to_owned(), query, headers, raw }
-    }
-
-    /// A CloudEvent with stand-ins for what it must have and nobody cares about.
-    fn event(&self, attributes: &Map<String, Value>) -> Value {
-        let mut event = json!({
-            "specversion": "1.0", "id": "test-1", "source": "/test", "time": rfc3339(self.now()),
-        });
-        let object = event.as_object_mut().expect("made right above");
-        object.extend(attributes.clone());
-        object.retain(|_, value| !value.is_null());
-        event
     }
 
     /// What is decided on arrival; a delivery goes to `pending`, with its place among the ends.
@@ -384,43 +334,4 @@ impl Player<'_> {
 fn tried(delivery: &Delivery, failure: &Failure, attempts: u32, first: Timestamp) -> Delivery {
     let tries = delivery.tries + u32::from(failure.result.is_some());
     Delivery { attempts, tries, first_attempt_at: Some(first), ..delivery.clone() }
-}
-
-fn message_of(given: &GivenMessage, exchange: String) -> Message {
-    let json = given.body.as_ref().map(Value::to_string);
-    let raw = || given.raw.clone().unwrap_or_default();
-    let kind = json.is_some().then(|| "application/json".to_owned());
-    Message {
-        content_type: given.content_type.clone().or(kind),
-        body: json.unwrap_or_else(raw).into(),
-        content_encoding: given.content_encoding.clone(),
-        headers: given.headers.clone(),
-        properties: given.properties.clone(),
-        routing_key: given.routing_key.clone().unwrap_or_default(),
-        exchange: given.exchange.clone().unwrap_or(exchange),
-    }
-}
-
-fn headers_of(given: &GivenWebhook) -> HeaderMap {
-    let mut headers = headers(&given.headers);
-    let kind = match (&given.body, &given.form) {
-        (Some(_), _) => Some("application/json"),
-        (None, Some(_)) => Some("application/x-www-form-urlencoded"),
-        (None, None) => None,
-    };
-    if let Some(kind) = kind {
-        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
-    }
-    headers
-}
-
-fn body_of(given: &GivenWebhook) -> Bytes {
-    match (&given.body, &given.form, &given.raw) {
-        (Some(body), _, _) => body.to_string().into(),
-        (None, Some(form), _) => {
-            let mut text = url::form_urlencoded::Serializer::new(String::new());
-            text.extend_pairs(form).finish().into()
-        }
-        (None, None, raw) => raw.clone().unwrap_or_default().into(),
-    }
 }

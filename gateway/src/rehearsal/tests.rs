@@ -95,8 +95,8 @@ async fn what_is_as_expected_passes() {
 async fn every_part_that_is_wrong_is_told() {
     let test = format!(
         "route: out, {EVENT}, expect: {{ outcome: filtered, key: other, waits: [1s],
-         requests: [{{ method: PUT, path: '*', headers: {{ X-Tenant: b, X-Want: '*', Accept: null }},
-                       body: {{ n: 8 }} }}],
+         requests: [{{ method: PUT, path: '*', body: {{ n: 8 }},
+                       headers: {{ X-Tenant: b, X-Want: '*', Accept: null }} }}],
          published: [] }}"
     );
     let expected = "\
