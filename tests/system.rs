@@ -6,6 +6,7 @@ mod apis_to_events;
 mod broker_faults;
 mod broker_faults_publishing;
 mod command_line;
+mod config_tests;
 mod events_to_apis;
 mod product_webhooks;
 mod products;

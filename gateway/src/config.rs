@@ -12,6 +12,7 @@
 //! types below are dumb: what they describe is built elsewhere, by `X::new(config)`.
 
 mod address;
+mod cases;
 mod check;
 mod environment;
 mod fingerprint;
@@ -46,6 +47,11 @@ use tidegate_adapters::{
 };
 use url::Url;
 
+pub use cases::{
+    Expect, ExpectedAnswer, ExpectedMessage, ExpectedRequest, Given, GivenMessage, GivenWebhook,
+    ScriptedAnswer, TestConfig,
+};
+pub(crate) use check::in_words;
 pub use environment::Environment;
 pub use fingerprint::Fingerprints;
 pub(crate) use load::files_in;
@@ -74,6 +80,8 @@ pub struct Config {
     pub upstreams: BTreeMap<Arc<str>, UpstreamConfig>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, RouteConfig>,
+    /// What the routes are tested by, by name; a running gateway has no use for them.
+    pub tests: BTreeMap<String, TestConfig>,
     /// Every secret value met while loading.
     pub mask: Mask,
     /// What tells it from another.

@@ -64,7 +64,7 @@ use crate::{
     telemetry::Metrics,
 };
 pub use activity::Activity;
-pub use route::{Route, Target};
+pub use route::{Route, Target, prepare};
 pub use seat::Seat;
 
 use window::{PAGE, Window, earliest};

@@ -37,6 +37,7 @@ use tokio::{
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{config::UpstreamConfig, telemetry::Metrics};
+pub use control::quiet_for;
 pub use permit::{Permit, Reported};
 pub use status::{BreakerState, BreakerStatus, LimitStatus, UpstreamStatus};
 

@@ -55,7 +55,10 @@ use self::{
     served::{Entry, Served},
     tls::Certificates,
 };
-use super::webhook::{Answer, ServerConfig};
+use super::{
+    verify::{Unverified, Verified},
+    webhook::{Answer, Hook, Reading, Received, ServerConfig},
+};
 use crate::{Refused, Rejection, Timestamp};
 
 pub use self::{
@@ -232,16 +235,7 @@ impl Site {
         let body = body::read(body, &served.config, &served.budget).await?;
         let request = served.received(head, &body);
         let now = (self.now)();
-        let verified = hook.verify(&request, now).map_err(|why| {
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
-            let refusal = refusal.because(Rejection::Unauthorized);
-            match hook.challenge() {
-                None => refusal,
-                Some(challenge) => {
-                    refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-                }
-            }
-        })?;
+        let verified = hook.verify(&request, now).map_err(|why| unauthorized(hook, &why))?;
         if let Some(answer) = verified.handshake {
             return Ok(answer);
         }
@@ -263,6 +257,42 @@ impl Site {
             })?,
         };
         Ok(reading.reply.answer(&accepted))
+    }
+}
+
+/// What a webhook makes of a request, before any intake is asked.
+#[derive(Debug)]
+pub enum Rehearsed {
+    /// Its events, for the intake.
+    Read(Reading),
+    /// A handshake: answered, and no event.
+    Handshake(Answer),
+    /// Turned away.
+    Refused(Answer),
+}
+
+/// Verifies and reads `request` as the listener does, without a listener, a limit or an intake.
+#[must_use]
+pub fn rehearse(hook: &Hook, request: &Received, now: Timestamp) -> Rehearsed {
+    let verified = match hook.verify(request, now) {
+        Ok(Verified { handshake: Some(answer), .. }) => return Rehearsed::Handshake(answer),
+        Ok(verified) => verified,
+        Err(why) => return Rehearsed::Refused(unauthorized(hook, &why).answer()),
+    };
+    match hook.read(request, &verified, now) {
+        Ok(reading) => Rehearsed::Read(reading),
+        Err(malformed) => Rehearsed::Refused(Refusal::malformed(malformed).answer()),
+    }
+}
+
+fn unauthorized(hook: &Hook, why: &Unverified) -> Refusal {
+    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
+    let refusal = refusal.because(Rejection::Unauthorized);
+    match hook.challenge() {
+        None => refusal,
+        Some(challenge) => {
+            refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+        }
     }
 }
 

@@ -56,7 +56,7 @@ use super::{
 };
 use crate::event::Event;
 
-pub use self::leaf::PublishService;
+pub use self::leaf::{PublishService, Published, rehearse};
 
 /// Messages in a window at most.
 const WINDOW: usize = 512;

@@ -15,7 +15,10 @@ use tokio::time::Instant;
 use super::{StartError, bindings::Bindings, wall_clock};
 use crate::{
     config::{self, Config, OnDead, RateLimitConfig, RouteConfig, Source, Target, UpstreamConfig},
-    delivery::{self, Clock, intake::Rules},
+    delivery::{
+        self, Clock,
+        intake::{Judge, Rules},
+    },
     protect::{self, Upstream},
     queue::{
         Bounds, Queue, RouteSettings,
@@ -256,8 +259,7 @@ pub(super) fn rules(
         Source::Rabbitmq(_) | Source::Reply(_) => None,
     };
     Rules {
-        when: route.when.clone(),
-        order_by: route.order_by.clone(),
+        judge: Judge::new(name, route.when.clone(), route.order_by.clone()),
         dedupe: route.dedupe().is_some(),
         limit: limit.map(|limit| {
             let WebhookLimitConfig { limit, period, burst } = *limit;

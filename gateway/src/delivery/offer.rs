@@ -5,10 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tidegate_adapters::{
-    Call, Delivery, Failure, Request,
-    expression::{Input, Place, Variables},
-};
+use tidegate_adapters::{Call, Delivery};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +36,9 @@ impl Loop {
         shutdown: &CancellationToken,
     ) -> Offered {
         let delivery = Arc::clone(&candidate.delivery);
-        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(route, &delivery)));
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            super::prepare(&route.target, &route.limit_keys, &delivery)
+        }));
         let (request, keys) = match prepared.unwrap_or_else(|_| Err(attempt::panicked())) {
             Ok(prepared) => prepared,
             Err(failure) => {
@@ -49,7 +48,7 @@ impl Loop {
                 return Offered::Done;
             }
         };
-        let keys = Arc::new(keys);
+        let keys = Arc::new(Keys { epoch: route.limits_epoch, values: keys });
         let permit = match self.admit(route, &candidate, &keys, shutdown).await {
             None => return Offered::Stop,
             Some(Admitted::Interrupted) => {
@@ -155,22 +154,4 @@ impl Loop {
             clock: Arc::clone(&self.clock),
         }
     }
-}
-
-/// Renders the call, and the keys of the upstream's limits. Pure: no network, no token.
-fn prepare(route: &Route, delivery: &Arc<Delivery>) -> Result<(Request, Keys), Failure> {
-    let attempt = delivery.tries + 1;
-    let input = Input::event(Arc::clone(&delivery.event));
-    let request = route.target.prepare(delivery, attempt, &input)?;
-    let mut values = Vec::with_capacity(route.limit_keys.len());
-    for template in &route.limit_keys {
-        let key = match template {
-            None => None,
-            Some(template) => template
-                .render(&input, &Variables::default(), Place::OptionalField)
-                .map_err(|failed| Failure::expression("rate_limit.key", &failed))?,
-        };
-        values.push(key.map(Into::into));
-    }
-    Ok((request, Keys { epoch: route.limits_epoch, values }))
 }

@@ -78,8 +78,10 @@ impl Upstream {
     }
 }
 
-/// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts.
-pub(super) fn quiet_for(asked: Option<Duration>, streak: u32) -> Duration {
+/// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts. `streak` is
+/// how often it was asked for without a pause in between.
+#[must_use]
+pub fn quiet_for(asked: Option<Duration>, streak: u32) -> Duration {
     asked
         .unwrap_or_else(|| Duration::from_secs(1).saturating_mul(1 << streak.min(6)).min(QUIET_MAX))
 }
