@@ -15,4 +15,5 @@ mod rabbitmq_publisher;
 mod replies;
 mod third_party_clients;
 mod tidy;
+mod traces;
 mod webhook_protections;
