@@ -164,18 +164,17 @@ async fn a_webhook_and_the_event_made_of_it_are_one_trace_that_begins_here_or_be
             (spans.len() == 2 * (n + 1) && hooked.taken().len() == n + 1).then_some(spans)
         })
         .await;
-        let (server, producer) = (&spans[2 * n], &spans[2 * n + 1]);
-        assert_eq!((&server["kind"], &server["name"]), (&json!("SERVER"), &json!("POST /hooks/x")));
+        // Which of the two ends first is a matter of luck.
+        let of_kind = |kind: &str| spans[2 * n..].iter().find(|span| span["kind"] == kind);
+        let [server, producer] = ["SERVER", "PRODUCER"].map(|kind| of_kind(kind).unwrap());
+        assert_eq!(server["name"], "POST /hooks/x");
         let attributes = &server["attributes"];
         assert_eq!(attributes["http.route"], "/hooks/x");
         assert_eq!(attributes["url.path"], "/hooks/x");
         assert_eq!(attributes["http.response.status_code"], 202);
         assert_eq!(attributes["cloudevents.event_type"], "hooked");
         assert_eq!(server["parent"], if parent.is_some() { SENDER } else { "" });
-        assert_eq!(
-            (&producer["kind"], &producer["name"]),
-            (&json!("PRODUCER"), &json!("send hooked"))
-        );
+        assert_eq!(producer["name"], "send hooked");
         assert_eq!(producer["attributes"]["messaging.rabbitmq.destination.routing_key"], "hooked");
         assert_eq!(producer["attributes"]["tidegate.route"], "hooks");
         assert_eq!(producer["parent"], server["span"]);

@@ -212,6 +212,11 @@ impl Metrics {
         self.families.spans.get_or_create(&DROPPED).get()
     }
 
+    #[cfg(test)]
+    pub(crate) fn spans_exported_total(&self) -> u64 {
+        self.families.spans.get_or_create(&EXPORTED).get()
+    }
+
     /// Everything, gauges included, in Prometheus' text format.
     pub async fn render(&self, inspect: &dyn Inspect) -> String {
         let mut text = String::new();

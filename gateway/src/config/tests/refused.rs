@@ -218,24 +218,45 @@ fn a_broker_is_exactly_one_and_its_url_makes_sense() {
 }
 
 #[test]
+fn a_collector_is_a_url_without_credentials_and_a_share_is_between_none_and_all() {
+    check(&[
+        Case {
+            yaml: "telemetry: {}\n",
+            report: "a.yaml:1:12  telemetry.otlp\n    is missing, and required",
+        },
+        Case {
+            yaml: "telemetry: { otlp: 'grpc://c:4317' }\n",
+            report: "a.yaml:1:20  telemetry.otlp\n    must begin with http:// or https://, not with \
+                grpc:",
+        },
+        Case {
+            yaml: "telemetry: { otlp: 'http://me:secretly@c' }\n",
+            report: "a.yaml:1:20  telemetry.otlp\n    must not hold a user and password \
+                (`user:password@`)",
+        },
+        Case {
+            yaml: "telemetry: { otlp: 'http://c', sample: 1.5 }\n",
+            report: "a.yaml:1:40  telemetry.sample\n    ",
+        },
+    ]);
+}
+
+#[test]
 fn what_is_not_built_says_so_with_place_and_remedy() {
     refuses(
         "queue: { postgres: { url: x } }\n\
-         telemetry: { otlp: 'http://x' }\n\
          tests: []\n\
          routes:\n  in:\n    from: { command: { path: /x } }\n    to: { view: {} }\n  \
          out:\n    from: { outbox: {} }\n    to: { rabbitmq: { exchange: e } }\n",
         &[
             "a.yaml:1:10  queue.postgres\n    not yet: `postgres` is not in this version; use \
                 queue.sqlite",
-            "a.yaml:2:1  telemetry\n    not yet: `telemetry` is not in this version; leave it out; \
-                metrics are at GET /metrics of the admin listener",
-            "a.yaml:3:1  tests\n    not yet: `tests` is not in this version; leave it out",
-            "a.yaml:6:13  routes.in.from.command\n    not yet: `command` is not in this version; \
+            "a.yaml:2:1  tests\n    not yet: `tests` is not in this version; leave it out",
+            "a.yaml:5:13  routes.in.from.command\n    not yet: `command` is not in this version; \
                 take in from `rabbitmq` or `webhook`",
-            "a.yaml:7:11  routes.in.to.view\n    not yet: `view` is not in this version; let out \
+            "a.yaml:6:11  routes.in.to.view\n    not yet: `view` is not in this version; let out \
                 to `http` or `rabbitmq`",
-            "a.yaml:9:13  routes.out.from.outbox\n    not yet: `outbox` is not in this version; \
+            "a.yaml:8:13  routes.out.from.outbox\n    not yet: `outbox` is not in this version; \
                 take in from `rabbitmq` or `webhook`",
         ],
     );
