@@ -7,6 +7,7 @@ mod damper;
 mod export;
 mod gauges;
 mod log;
+mod recorder;
 mod span;
 mod trace;
 

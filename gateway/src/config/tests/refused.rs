@@ -29,7 +29,7 @@ fn unknown_keys_get_the_nearest_name() {
         Case {
             yaml: "queue.max_size: 1GiB\n",
             report: "a.yaml:1:1  queue.max_size\n    there is no such key; there are server, \
-                admin, queue, broker, shutdown, log, upstreams, routes",
+                admin, queue, broker, shutdown, log, telemetry, upstreams, routes",
         },
         Case {
             yaml: "log: { colour: red }\n",
@@ -220,14 +220,11 @@ fn a_broker_is_exactly_one_and_its_url_makes_sense() {
 #[test]
 fn a_collector_is_a_url_without_credentials_and_a_share_is_between_none_and_all() {
     check(&[
-        Case {
-            yaml: "telemetry: {}\n",
-            report: "a.yaml:1:12  telemetry.otlp\n    is missing, and required",
-        },
+        Case { yaml: "telemetry: {}\n", report: "a.yaml:1:1  telemetry\n    needs `otlp`" },
         Case {
             yaml: "telemetry: { otlp: 'grpc://c:4317' }\n",
-            report: "a.yaml:1:20  telemetry.otlp\n    must begin with http:// or https://, not with \
-                grpc:",
+            report: "a.yaml:1:20  telemetry.otlp\n    must begin with http:// or https://, not \
+                with grpc:",
         },
         Case {
             yaml: "telemetry: { otlp: 'http://me:secretly@c' }\n",
@@ -236,7 +233,7 @@ fn a_collector_is_a_url_without_credentials_and_a_share_is_between_none_and_all(
         },
         Case {
             yaml: "telemetry: { otlp: 'http://c', sample: 1.5 }\n",
-            report: "a.yaml:1:40  telemetry.sample\n    ",
+            report: "a.yaml:1:40  telemetry.sample\n    `1.5` is not a number from 0 to 1",
         },
     ]);
 }

@@ -56,7 +56,7 @@ async fn answering(statuses: &'static [&'static str]) -> (String, Arc<AtomicUsiz
 
 async fn until(done: impl Fn() -> bool) {
     while !done() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
 }
 

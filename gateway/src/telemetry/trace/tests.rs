@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use tidegate_adapters::{Data, DeliveryId, Invalid, Timestamp};
 
 use super::*;
+use crate::telemetry::recorder::WAITING_MAX;
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
