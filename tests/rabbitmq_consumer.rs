@@ -21,8 +21,8 @@ use serde_json::json;
 use tidegate_adapters::{
     Accepted, Arrival, Data, DeliveryId, Event, Intake, Refused,
     rabbitmq::{
-        self, BrokerConfig, ConnectionState, ConsumerConfig, Consumers, PublishError, Wanted,
-        WantedConsumer,
+        self, Broker, BrokerConfig, ConnectionState, ConsumerConfig, Consumers, PublishError,
+        Server, Wanted, WantedConsumer,
     },
 };
 use tidegate_tests::{
@@ -141,8 +141,8 @@ struct Running {
 impl Running {
     fn start(url: &str, routes: Vec<Route>) -> Self {
         let nothing_unbound = |_| -> BoxFuture<'static, ()> { Box::pin(std::future::ready(())) };
-        let consumers = Consumers::new(&broker(url), nothing_unbound);
-        let consumers = consumers.expect("a good configuration");
+        let server = Server::new(Broker::new(&broker(url)).expect("a good configuration"));
+        let consumers = Consumers::new(&server, nothing_unbound);
         let wanted = routes.into_iter().map(|route| WantedConsumer {
             route: route.name.into(),
             config: Arc::new(route.config),
@@ -614,7 +614,7 @@ async fn publish_once(
     key: &str,
     event: &Event,
 ) -> Result<(), PublishError> {
-    let publisher = rabbitmq::Publisher::new(config.clone()).expect("a broker");
+    let publisher = rabbitmq::Publisher::new(&Server::new(Broker::new(config).expect("a broker")));
     let (handle, stop) = (publisher.handle(), CancellationToken::new());
     let running = tokio::spawn(publisher.run(stop.clone()));
     let published = handle.publish(exchange, key, event.clone()).await;

@@ -146,6 +146,9 @@ impl tower::Service<Call> for EmbeddedService {
             };
             let mut event = Event::clone(&call.delivery.event);
             event.hops += 1;
+            if let Some(trace) = &request.trace {
+                event.traceparent = Some(trace.clone());
+            }
             if event.hops > HOPS_MAX {
                 let why = format!(
                     "{HOPS_MAX} moves inside led to it: its routes go round in a ring; look at \

@@ -45,13 +45,13 @@ use time::OffsetDateTime;
 
 pub use consumers::{Binding, Consumers, ConsumersHandle, Wanted, WantedConsumer};
 pub use publisher::{PublishError, PublishHandle, PublishService, Publisher};
-pub use session::{ConfigError, SessionError};
+pub use session::{Broker, ConfigError, Server, SessionError};
 pub use supervise::ConnectionState;
 pub use target::PublishTarget;
 pub use topology::check_arguments;
 
 use crate::{
-    Timestamp,
+    Timestamp, TraceContext,
     event::EventMapping,
     expression::Template,
     secret::{Mask, Secret},
@@ -164,6 +164,8 @@ pub struct PublishRequest {
     pub envelope: Envelope,
     /// What follows when nothing is bound for it.
     pub on_unroutable: OnUnroutable,
+    /// The trace it is sent in; without one, the event's.
+    pub trace: Option<TraceContext>,
     /// What its record is masked by.
     pub mask: Mask,
 }

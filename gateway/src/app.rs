@@ -32,7 +32,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{admin::Admin, config::Config, delivery::Clock, queue::QueueError, telemetry::Metrics};
+use crate::{
+    admin::Admin,
+    config::Config,
+    delivery::Clock,
+    queue::QueueError,
+    telemetry::{Exporter, LogHandle, Metrics},
+};
 
 pub use inspect::{
     BrokerActivity, ControlError, Generation, Inspect, PublishError, ReloadError, Reloaded,
@@ -64,6 +70,7 @@ pub struct App {
     started: Started,
     broker: BrokerParts,
     reloads: Reloads,
+    exporter: Option<Exporter>,
 }
 
 /// Why a gateway does not start.
@@ -113,6 +120,7 @@ impl App {
         let config = Arc::new(config);
         let clock: Clock = Arc::new(wall_clock);
         let metrics = Metrics::new(&config);
+        let (tracer, exporter) = build::tracer(&config, &metrics)?;
         let queue = build::open_queue(&config, &metrics, &clock)?;
         let bindings = Arc::new(Bindings::load(Arc::clone(&queue), &config).await?);
         let (broker, parts) = Broker::new(&config, &metrics, &bindings)?;
@@ -120,8 +128,14 @@ impl App {
         let (admin, admin_address) = Admin::bind(address)
             .await
             .map_err(|source| StartError::Listen { key: "admin.listen", address, source })?;
-        let mut fleet =
-            Fleet::new(Arc::clone(&queue), metrics.clone(), Arc::clone(&clock), broker, bindings);
+        let mut fleet = Fleet::new(
+            Arc::clone(&queue),
+            metrics.clone(),
+            Arc::clone(&clock),
+            tracer,
+            broker,
+            bindings,
+        );
         let prepared = fleet.prepare(Arc::clone(&config)).await?;
         let started = fleet.commit(prepared).await?;
         let generation =
@@ -139,7 +153,8 @@ impl App {
             reload: ask,
         };
         let reloads = Reloads::new(asked);
-        Ok(Self { shared: Arc::new(shared), fleet, admin, started, broker: parts, reloads })
+        let shared = Arc::new(shared);
+        Ok(Self { shared, fleet, admin, started, broker: parts, reloads, exporter })
     }
 
     /// The same, reading its configuration again from `source` when asked to, and when its files
@@ -147,6 +162,13 @@ impl App {
     #[must_use]
     pub fn reloading(mut self, source: Arc<ConfigSource>) -> Self {
         self.reloads.source = Some(source);
+        self
+    }
+
+    /// The same, having `log` follow the level that is configured.
+    #[must_use]
+    pub fn logging(mut self, log: LogHandle) -> Self {
+        self.reloads.log = Some(log);
         self
     }
 
@@ -161,13 +183,15 @@ impl App {
     /// # Errors
     /// When the queue failed or a part ended that never should.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { shared, fleet, admin, started, broker, mut reloads } = self;
+        let Self { shared, fleet, admin, started, broker, mut reloads, exporter } = self;
         tracing::info!(address = %shared.admin_address, "admin listening");
         let (inspect, admin_stop) = (Arc::clone(&shared) as Arc<dyn Inspect>, Stop::default());
         let mut parts = Parts::new(fleet, admin_stop);
         let admin = tokio::spawn(admin.run(inspect, parts.stop.admin.clone()));
         parts.start_broker(broker);
         parts.start(started);
+        let token = parts.stop.exporter.clone();
+        let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(token)));
         let watching = parts.stop.sources.clone();
         let ended = loop {
             tokio::select! {
@@ -193,6 +217,11 @@ impl App {
         tracing::info!(drain = ?*parts.drain.borrow(), "stopping");
         parts.finish(ended.is_ok()).await;
         shared.queue.close().await;
+        parts.stop.exporter.cancel();
+        if let Some(exporting) = exporting {
+            // It only tells; one that panicked took nothing with it.
+            let _ = exporting.await;
+        }
         parts.stop.admin.cancel();
         // It only answers questions; one that panicked took nothing with it.
         let _ = admin.await;
@@ -277,6 +306,7 @@ struct Stop {
     sources: CancellationToken,
     loops: CancellationToken,
     publisher: CancellationToken,
+    exporter: CancellationToken,
     admin: CancellationToken,
 }
 

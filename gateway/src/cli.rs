@@ -12,6 +12,7 @@ mod serve;
 mod show;
 mod switch;
 mod table;
+mod test;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -48,6 +49,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Play the configuration's tests: no network, no waiting, no environment
+    Test(test::TestArgs),
     /// Plant-Based Pizza on the embedded broker with mock third parties, in one process
     Demo {
         /// Tell the story, verify it, exit
@@ -206,6 +209,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.verb {
         Verb::Run { config } => return serve::run(&config.paths).await,
         Verb::Check { config, json } => return serve::check(&config.paths, json),
+        Verb::Test(arguments) => return test::test(arguments).await,
         Verb::Demo { once } => serve::demo(once).await.map_err(Failure::Failed),
         Verb::Mock { path } => match crate::mock::config::load(&path) {
             Ok(config) => serve::mock(config).await.map_err(Failure::Failed),
@@ -257,7 +261,11 @@ async fn ask(verb: Verb) -> Result<(), Failure> {
         Verb::Deliveries { verb, filters, shown } => deliveries(verb, &filters, &shown).await,
         Verb::Reload { shown } => reload::reload(&Admin::new(&shown.admin)?, shown.json).await,
         Verb::Healthcheck { shown } => healthcheck(&shown).await,
-        Verb::Run { .. } | Verb::Check { .. } | Verb::Demo { .. } | Verb::Mock { .. } => {
+        Verb::Run { .. }
+        | Verb::Check { .. }
+        | Verb::Test { .. }
+        | Verb::Demo { .. }
+        | Verb::Mock { .. } => {
             unreachable!("`run` has taken these")
         }
     }

@@ -12,6 +12,7 @@
 //! types below are dumb: what they describe is built elsewhere, by `X::new(config)`.
 
 mod address;
+mod cases;
 mod check;
 mod environment;
 mod fingerprint;
@@ -44,7 +45,13 @@ use tidegate_adapters::{
     secret::{Mask, Secret},
     units,
 };
+use url::Url;
 
+pub use cases::{
+    Expect, ExpectedAnswer, ExpectedMessage, ExpectedRequest, Given, GivenMessage, GivenWebhook,
+    ScriptedAnswer, TestConfig,
+};
+pub(crate) use check::in_words;
 pub use environment::Environment;
 pub use fingerprint::Fingerprints;
 pub(crate) use load::files_in;
@@ -73,6 +80,8 @@ pub struct Config {
     pub upstreams: BTreeMap<Arc<str>, UpstreamConfig>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, RouteConfig>,
+    /// What the routes are tested by, by name; a running gateway has no use for them.
+    pub tests: BTreeMap<String, TestConfig>,
     /// Every secret value met while loading.
     pub mask: Mask,
     /// What tells it from another.
@@ -97,6 +106,8 @@ pub struct Settings {
     pub shutdown: ShutdownConfig,
     /// Logs.
     pub log: LogConfig,
+    /// Traces; none without.
+    pub telemetry: Option<TelemetryConfig>,
 }
 
 /// `admin:`.
@@ -223,6 +234,16 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// `telemetry:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// The collector: OTLP over gRPC where it names no path, else over HTTP to that path.
+    pub otlp: Url,
+    /// The share of traces that are recorded, of those that begin here; in [0, 1].
+    pub sample: f64,
 }
 
 /// `upstreams.<name>`.

@@ -41,19 +41,17 @@ pub mod schedule;
 
 mod activity;
 mod attempt;
+mod offer;
 mod route;
+mod seat;
 mod window;
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tidegate_adapters::{
-    Call, Delivery, DeliveryId, Failure, Request, Timestamp,
-    expression::{Input, Place, Variables},
-};
+use tidegate_adapters::{DeliveryId, Timestamp};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -62,15 +60,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    protect::{Admission, Permit, rate_limit::Keys},
-    queue::{Fed, Feed, Outcome, Queue, QueueError, Settlement},
+    queue::{Fed, Feed, Queue, QueueError},
     telemetry::Metrics,
 };
 pub use activity::Activity;
-pub use route::{Route, Target};
+pub use route::{Route, Target, prepare};
+pub use seat::Seat;
 
-use attempt::Attempt;
-use window::{Candidate, PAGE, Window, earliest};
+use window::{PAGE, Window, earliest};
 
 /// Wall time, as an argument.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -115,14 +112,6 @@ struct Finished {
 enum Offered {
     Done,
     Stop,
-}
-
-/// What came of waiting for admission.
-enum Admitted {
-    Go(Permit),
-    Later(Instant),
-    /// There are new orders, or the route was paused: it is not the time to go.
-    Interrupted,
 }
 
 impl Loop {
@@ -307,131 +296,6 @@ impl Loop {
         }
     }
 
-    /// prepare → admit → claim → call; the attempt settles.
-    async fn offer(
-        &mut self,
-        route: &Arc<Route>,
-        candidate: Candidate,
-        shutdown: &CancellationToken,
-    ) -> Offered {
-        let delivery = Arc::clone(&candidate.delivery);
-        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(route, &delivery)));
-        let (request, keys) = match prepared.unwrap_or_else(|_| Err(attempt::panicked())) {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                if self.claim(&delivery) {
-                    self.spawn(self.attempt(route, delivery).fail(failure));
-                }
-                return Offered::Done;
-            }
-        };
-        let keys = Arc::new(keys);
-        let permit = match self.admit(route, &candidate, &keys, shutdown).await {
-            None => return Offered::Stop,
-            Some(Admitted::Interrupted) => {
-                self.window.give_back(candidate);
-                return Offered::Done;
-            }
-            Some(Admitted::Later(at)) => {
-                self.put_aside(route, candidate, at);
-                return Offered::Done;
-            }
-            Some(Admitted::Go(permit)) => permit,
-        };
-        self.activity.progress((self.clock)());
-        if !self.claim(&delivery) {
-            // Discarded while it waited; the permit is given back.
-            return Offered::Done;
-        }
-        let attempt = delivery.tries + 1;
-        let call = Call { delivery: Arc::clone(&delivery), attempt, request, gate: permit.gate() };
-        self.spawn(self.attempt(route, delivery).make(call, permit));
-        Offered::Done
-    }
-
-    /// Claims a delivery of the window, if it is still there to be claimed.
-    fn claim(&mut self, delivery: &Delivery) -> bool {
-        let claimed = self.queue.claim(delivery.id);
-        if claimed && self.epoch == self.feed.epoch() {
-            return true;
-        }
-        if claimed {
-            self.queue.unclaim(delivery.id);
-        }
-        self.window.release(delivery.id);
-        // Whatever holds it, the store knows best what is pending.
-        self.forget_window();
-        false
-    }
-
-    /// Waits for admission; `None` when told to stop. What finishes meanwhile is released.
-    async fn admit(
-        &mut self,
-        route: &Arc<Route>,
-        candidate: &Candidate,
-        keys: &Arc<Keys>,
-        shutdown: &CancellationToken,
-    ) -> Option<Admitted> {
-        let admission = route.upstream.admit(keys, candidate.since);
-        tokio::pin!(admission);
-        self.activity.waiting.store(true, Ordering::Relaxed);
-        let admitted = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break None,
-                Ok(()) = self.orders.changed() => {
-                    self.orders.mark_changed();
-                    break Some(Admitted::Interrupted);
-                }
-                admitted = &mut admission => break Some(match admitted {
-                    Admission::Go(permit) => Admitted::Go(permit),
-                    Admission::Later(at) => Admitted::Later(at),
-                    // The orders that go with the new limits are on their way.
-                    Admission::Stale => {
-                        tokio::task::yield_now().await;
-                        Admitted::Interrupted
-                    }
-                }),
-                Some(finished) = self.attempts.join_next() => self.finished(finished),
-                () = self.feed.changed() => {
-                    if self.feed.is_paused() || self.epoch != self.feed.epoch() {
-                        break Some(Admitted::Interrupted);
-                    }
-                }
-            }
-        };
-        self.activity.waiting.store(false, Ordering::Relaxed);
-        admitted
-    }
-
-    /// Its key is limited until `at`: soon, it waits in memory; else in the store.
-    fn put_aside(&mut self, route: &Arc<Route>, candidate: Candidate, at: Instant) {
-        let wait = at.saturating_duration_since(Instant::now());
-        let returned = match wait <= ASIDE_MAX {
-            true => self.window.put_aside(candidate, at),
-            false => Some(candidate),
-        };
-        let Some(Candidate { delivery, .. }) = returned else { return };
-        if !self.claim(&delivery) {
-            return;
-        }
-        let outcome =
-            Outcome::Retry { at: (self.clock)().after(wait), attempts: delivery.attempts };
-        let settlement =
-            Settlement { delivery: Arc::clone(&delivery), outcome, attempt: None, reply: None };
-        self.spawn(self.attempt(route, delivery).settle(settlement));
-    }
-
-    fn attempt(&self, route: &Arc<Route>, delivery: Arc<Delivery>) -> Attempt {
-        Attempt {
-            route: Arc::clone(route),
-            delivery,
-            queue: Arc::clone(&self.queue),
-            metrics: self.metrics.clone(),
-            clock: Arc::clone(&self.clock),
-        }
-    }
-
     fn spawn(&mut self, attempt: impl Future<Output = Finished> + Send + 'static) {
         self.activity.active.fetch_add(1, Ordering::Relaxed);
         self.attempts.spawn(attempt);
@@ -449,22 +313,4 @@ impl Loop {
             Err(error) => tracing::error!(route = %self.name, %error, "attempt ended"),
         }
     }
-}
-
-/// Renders the call, and the keys of the upstream's limits. Pure: no network, no token.
-fn prepare(route: &Route, delivery: &Arc<Delivery>) -> Result<(Request, Keys), Failure> {
-    let attempt = delivery.tries + 1;
-    let input = Input::event(Arc::clone(&delivery.event));
-    let request = route.target.prepare(delivery, attempt, &input)?;
-    let mut values = Vec::with_capacity(route.limit_keys.len());
-    for template in &route.limit_keys {
-        let key = match template {
-            None => None,
-            Some(template) => template
-                .render(&input, &Variables::default(), Place::OptionalField)
-                .map_err(|failed| Failure::expression("rate_limit.key", &failed))?,
-        };
-        values.push(key.map(Into::into));
-    }
-    Ok((request, Keys { epoch: route.limits_epoch, values }))
 }

@@ -14,6 +14,7 @@ pub mod concurrency;
 pub mod rate_limit;
 pub mod timeout;
 
+mod control;
 mod gate;
 mod permit;
 mod status;
@@ -36,11 +37,13 @@ use tokio::{
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{config::UpstreamConfig, telemetry::Metrics};
+pub use control::quiet_for;
 pub use permit::{Permit, Reported};
 pub use status::{BreakerState, BreakerStatus, LimitStatus, UpstreamStatus};
 
 use breaker::{Asked, Breaker, Change, Ticket};
 use concurrency::Concurrency;
+use control::Quiet;
 use gate::TokenGate;
 use rate_limit::{Keys, RateLimits, Taken};
 
@@ -51,9 +54,6 @@ pub const STALE_AFTER: Duration = Duration::from_millis(40);
 /// Publishes under way at once: two of the publisher's windows, one being filled while the other
 /// waits for its confirms.
 const PUBLISHES: NonZeroU32 = NonZeroU32::new(1024).expect("not zero");
-
-/// Quiet asked for without a time: 1 s, doubling up to this while it lasts.
-const QUIET_MAX: Duration = Duration::from_secs(60);
 
 /// What a target is to the loop: a call in, a receipt or a failure out.
 pub type Target = BoxCloneSyncService<Call, Receipt, Failure>;
@@ -77,12 +77,6 @@ pub struct Upstream {
     /// The breaker closed, or its probe was given back: all who wait ask again.
     changed: Notify,
     metrics: Metrics,
-}
-
-#[derive(Debug, Default)]
-struct Quiet {
-    until: Option<Instant>,
-    streak: u32,
 }
 
 /// What [`Upstream::admit`] answers.
@@ -147,46 +141,10 @@ impl Upstream {
         self.flowing.is_some()
     }
 
-    /// Takes up other protections, in place: calls under way count on, a breaker stays where it
-    /// stands, what is spent of a limit stays spent.
-    pub fn reconfigure(&self, config: &UpstreamConfig, now: Instant) {
-        *self.url.lock() = display_url(&config.api.url);
-        let mut breaker = self.breaker.lock();
-        match (&mut *breaker, &config.breaker) {
-            (Some(breaker), Some(config)) => breaker.reconfigure(config.clone()),
-            (breaker, config) => *breaker = config.clone().map(Breaker::new),
-        }
-        drop(breaker);
-        self.concurrency.resize(config.concurrency);
-        self.limits.reconfigure(&config.rate_limit, now);
-        self.changed.notify_waiters();
-    }
-
     /// Which limits a call's [`Keys`] must be made for.
     #[must_use]
     pub fn limits_epoch(&self) -> u64 {
         self.limits.epoch()
-    }
-
-    /// Pauses or resumes: while paused nothing is admitted, and what waits is still pending.
-    pub fn pause(&self, paused: bool) {
-        if self.paused.swap(paused, Ordering::AcqRel) == paused {
-            return;
-        }
-        match paused {
-            true => tracing::warn!(upstream = %self.name, "upstream paused by an operator"),
-            false => tracing::info!(upstream = %self.name, "upstream resumed by an operator"),
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// Closes the breaker, and forgets the quiet that was asked for, of single keys too.
-    pub fn reset(&self) {
-        let change = self.breaker.lock().as_mut().map(Breaker::reset);
-        *self.quiet.lock() = Quiet::default();
-        self.limits.forget_quiet();
-        tracing::info!(upstream = %self.name, "upstream reset by an operator");
-        self.changed_to(change.unwrap_or(Change::None));
     }
 
     /// Waits until a call with these `keys` may go, in the order of the table above. `since` is
@@ -352,24 +310,6 @@ impl Upstream {
         }
     }
 
-    /// The upstream asked for quiet. Of many calls under way that all hear it, one counts.
-    fn hush(&self, keys: &Keys, asked: Option<Duration>, now: Instant) {
-        if self.limits.quiet(keys, asked, now) {
-            return;
-        }
-        let mut quiet = self.quiet.lock();
-        let already = quiet.until.is_some_and(|until| until > now);
-        if already && asked.is_none() {
-            return;
-        }
-        let pause = quiet_for(asked, quiet.streak);
-        if !already {
-            quiet.streak = quiet.streak.saturating_add(1);
-            tracing::warn!(upstream = %self.name, pause = ?pause, "upstream asked for quiet");
-        }
-        quiet.until = quiet.until.max(Some(now + pause));
-    }
-
     fn changed_to(&self, change: Change) {
         match change {
             Change::None => {}
@@ -395,12 +335,6 @@ where
             .layer(timeout::TimeoutLayer::new(timeout))
             .service(leaf),
     )
-}
-
-/// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts.
-fn quiet_for(asked: Option<Duration>, streak: u32) -> Duration {
-    asked
-        .unwrap_or_else(|| Duration::from_secs(1).saturating_mul(1 << streak.min(6)).min(QUIET_MAX))
 }
 
 /// The address as shown to operators: without the user part, which is a secret.

@@ -1,10 +1,14 @@
-//! What can be seen from outside: metrics and the log.
+//! What can be seen from outside: metrics, traces and the log.
 //!
 //! Counters and histograms are pushed here by whoever knows; gauges are read at scrape time, from
 //! the queue, the upstreams and the broker, so that they cannot drift from the truth.
 
+mod damper;
+mod export;
 mod gauges;
 mod log;
+mod span;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +20,9 @@ use prometheus_client::{
 use tidegate_adapters::{AttemptResult, DeadReason, Rejection};
 
 use crate::{app::Inspect, config::Config};
-pub use log::init_log;
+pub use export::Exporter;
+pub use log::{LogHandle, init_log};
+pub use trace::{AttemptSpan, Received, SourceTracer, TargetTracer, Tracer};
 
 /// The content type of [`Metrics::render`]: Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -40,6 +46,7 @@ struct Families {
     rate_limit_wait: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
     commit: Histogram,
     reloads: Family<ReloadLabels, Counter>,
+    spans: Family<SpanLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,6 +83,14 @@ struct AttemptLabels {
     upstream: Arc<str>,
     result: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpanLabels {
+    result: &'static str,
+}
+
+const EXPORTED: SpanLabels = SpanLabels { result: "exported" };
+const DROPPED: SpanLabels = SpanLabels { result: "dropped" };
 
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,6 +150,10 @@ impl Metrics {
     pub fn new(config: &Config) -> Self {
         let metrics = Self::empty();
         metrics.expect(config);
+        if config.settings.telemetry.is_some() {
+            drop(metrics.families.spans.get_or_create(&EXPORTED));
+            drop(metrics.families.spans.get_or_create(&DROPPED));
+        }
         metrics
     }
 
@@ -230,6 +249,20 @@ impl Metrics {
         self.families.commit.observe(took.as_secs_f64());
     }
 
+    /// `tidegate_spans_total`: taken by the collector.
+    pub(crate) fn spans_exported(&self, spans: u64) {
+        self.families.spans.get_or_create(&EXPORTED).inc_by(spans);
+    }
+
+    /// `tidegate_spans_total`: there was no room, or the collector would not have them.
+    pub(crate) fn spans_dropped(&self, spans: u64) {
+        self.families.spans.get_or_create(&DROPPED).inc_by(spans);
+    }
+
+    pub(crate) fn spans_dropped_total(&self) -> u64 {
+        self.families.spans.get_or_create(&DROPPED).get()
+    }
+
     /// Everything, gauges included, in Prometheus' text format.
     pub async fn render(&self, inspect: &dyn Inspect) -> String {
         let mut text = String::new();
@@ -254,6 +287,7 @@ impl Families {
             rate_limit_wait: Family::new_with_constructor(short_times),
             commit: short_times(),
             reloads: Family::default(),
+            spans: Family::default(),
         }
     }
 
@@ -307,6 +341,7 @@ impl Families {
             "Time a commit of the queue took, fsync included",
             self.commit.clone(),
         );
+        registry.register("spans", "Spans of traces, by what became of them", self.spans.clone());
         registry.register(
             "rate_limit_wait_seconds",
             "Time an admitted call waited for the rate limit",

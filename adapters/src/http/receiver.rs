@@ -29,10 +29,10 @@ mod connection;
 mod framing;
 mod path;
 mod problem;
+mod served;
 mod tls;
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -44,7 +44,7 @@ use std::{
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use parking_lot::RwLock;
-use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking, time::sleep};
+use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -52,21 +52,23 @@ use self::{
     body::Budget,
     framing::Framing,
     problem::{Answered, Refusal},
+    served::{Entry, Served},
     tls::Certificates,
 };
 use super::{
-    verify::Verified,
-    webhook::{Answer, Hook, Malformed, Reading, Received, ServerConfig},
+    verify::{Unverified, Verified},
+    webhook::{Answer, Hook, Reading, Received, ServerConfig},
 };
-use crate::{Intake, Refused, Rejection, Timestamp};
+use crate::{Refused, Rejection, Timestamp};
 
-pub use self::{path::normalise, tls::TlsError};
+pub use self::{
+    path::normalise,
+    served::{Hooks, PathTaken, ReceiverHandle},
+    tls::TlsError,
+};
 
 /// After an error of accepting (out of descriptors, most likely), how long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Bytes above which a body is read on a thread of its own.
-const LARGE: usize = 32 << 10;
 
 /// How long a sender is asked to wait when there is no room, or when we are stopping.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -83,17 +85,6 @@ pub struct Receiver {
     site: Arc<Site>,
 }
 
-/// Says what the public listener serves, before it runs and while it does.
-#[derive(Clone)]
-pub struct ReceiverHandle {
-    address: SocketAddr,
-    site: Arc<Site>,
-}
-
-/// Which webhooks there are, on which paths.
-#[derive(Default)]
-pub struct Hooks(HashMap<String, Arc<Entry>>);
-
 /// What all connections share.
 struct Site {
     served: RwLock<Arc<Served>>,
@@ -101,21 +92,6 @@ struct Site {
     running: AtomicBool,
     now: fn() -> Timestamp,
     stopping: CancellationToken,
-}
-
-/// What is served; a reload changes it as a whole, and a request sees one of them.
-struct Served {
-    config: ServerConfig,
-    /// `server.public_url` without a slash at its end.
-    public: String,
-    hooks: Hooks,
-    budget: Budget,
-}
-
-/// One route.
-struct Entry {
-    hook: Hook,
-    intake: Arc<dyn Intake>,
 }
 
 /// Why a listener cannot be had.
@@ -132,16 +108,6 @@ pub enum BindError {
     /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
-}
-
-/// Another route has this path already.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` is the path of the route `{first}` already")]
-pub struct PathTaken {
-    /// The path.
-    pub path: String,
-    /// Who has it.
-    pub first: Arc<str>,
 }
 
 impl Receiver {
@@ -168,7 +134,7 @@ impl Receiver {
     /// For saying what it serves.
     #[must_use]
     pub fn handle(&self) -> ReceiverHandle {
-        ReceiverHandle { address: self.address, site: Arc::clone(&self.site) }
+        ReceiverHandle::new(self.address, Arc::clone(&self.site))
     }
 
     /// Serves until `shutdown`; then accepts no more, answers 503 to what comes on open
@@ -216,91 +182,6 @@ impl Receiver {
     }
 }
 
-impl Entry {
-    /// The events of a request. A large one may be split into a thousand, each with programs of its
-    /// own to run: not on a thread that others wait for.
-    async fn read(
-        self: &Arc<Self>,
-        request: Received,
-        verified: Verified,
-        now: Timestamp,
-    ) -> Result<Reading, Malformed> {
-        if request.raw.len() <= LARGE {
-            return self.hook.read(&request, &verified, now);
-        }
-        let entry = Arc::clone(self);
-        let reading = spawn_blocking(move || entry.hook.read(&request, &verified, now));
-        reading.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
-    }
-}
-
-impl Hooks {
-    /// Adds a route.
-    ///
-    /// # Errors
-    /// When its path is another's.
-    pub fn add(&mut self, hook: Hook, intake: Arc<dyn Intake>) -> Result<(), PathTaken> {
-        let path = normalise(hook.path());
-        if let Some(first) = self.0.get(&path) {
-            return Err(PathTaken { path, first: Arc::clone(first.hook.route()) });
-        }
-        self.0.insert(path, Arc::new(Entry { hook, intake }));
-        Ok(())
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether the route of `entry` is among them, on whatever path.
-    fn has(&self, entry: &Entry) -> bool {
-        self.0.values().any(|known| known.hook.route() == entry.hook.route())
-    }
-
-    fn connected(&self, up: bool) {
-        for entry in self.0.values() {
-            entry.intake.connected(up);
-        }
-    }
-}
-
-impl ReceiverHandle {
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// From now on it serves `hooks`, and nothing else, by `config`: each request that comes, on
-    /// open connections too. What was bound stays as it was: address, certificate, and how many
-    /// connections there may be.
-    pub fn set(&self, config: &ServerConfig, hooks: Hooks) {
-        let mut served = self.site.served.write();
-        let budget = match served.config.max_buffered == config.max_buffered {
-            true => served.budget.clone(),
-            false => Budget::new(config.max_buffered),
-        };
-        let now = Arc::new(Served::new(config, hooks, budget));
-        let before = std::mem::replace(&mut *served, Arc::clone(&now));
-        if self.site.running.load(Ordering::Acquire) {
-            now.hooks.connected(true);
-            for gone in before.hooks.0.values().filter(|entry| !now.hooks.has(entry)) {
-                gone.intake.connected(false);
-            }
-        }
-    }
-}
-
-impl Served {
-    fn new(config: &ServerConfig, hooks: Hooks, budget: Budget) -> Self {
-        let public = config.public_url.as_ref().map_or("", url::Url::as_str);
-        let public = public.trim_end_matches('/').to_owned();
-        Self { config: config.clone(), public, hooks, budget }
-    }
-}
-
 impl Site {
     fn run(&self, running: bool) {
         let served = self.served.write();
@@ -317,7 +198,7 @@ impl Site {
     async fn answer(&self, request: Request<Incoming>, framing: &Framing) -> Answered {
         let (head, body) = request.into_parts();
         let served = self.served();
-        let entry = served.hooks.0.get(&normalise(head.uri.path()));
+        let entry = served.hooks.at(&normalise(head.uri.path()));
         let taken = match framing.check(&head) {
             Ok(()) => self.take(&served, &head, body, entry).await,
             Err(refusal) => Err(refusal),
@@ -354,16 +235,7 @@ impl Site {
         let body = body::read(body, &served.config, &served.budget).await?;
         let request = served.received(head, &body);
         let now = (self.now)();
-        let verified = hook.verify(&request, now).map_err(|why| {
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
-            let refusal = refusal.because(Rejection::Unauthorized);
-            match hook.challenge() {
-                None => refusal,
-                Some(challenge) => {
-                    refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-                }
-            }
-        })?;
+        let verified = hook.verify(&request, now).map_err(|why| unauthorized(hook, &why))?;
         if let Some(answer) = verified.handshake {
             return Ok(answer);
         }
@@ -388,16 +260,38 @@ impl Site {
     }
 }
 
-impl Served {
-    fn received(&self, head: &Parts, body: &body::Body) -> Received {
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        Received {
-            method: head.method.clone(),
-            url: format!("{}{target}", self.public),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            headers: head.headers.clone(),
-            raw: body.bytes(),
+/// What a webhook makes of a request, before any intake is asked.
+#[derive(Debug)]
+pub enum Rehearsed {
+    /// Its events, for the intake.
+    Read(Reading),
+    /// A handshake: answered, and no event.
+    Handshake(Answer),
+    /// Turned away.
+    Refused(Answer),
+}
+
+/// Verifies and reads `request` as the listener does, without a listener, a limit or an intake.
+#[must_use]
+pub fn rehearse(hook: &Hook, request: &Received, now: Timestamp) -> Rehearsed {
+    let verified = match hook.verify(request, now) {
+        Ok(Verified { handshake: Some(answer), .. }) => return Rehearsed::Handshake(answer),
+        Ok(verified) => verified,
+        Err(why) => return Rehearsed::Refused(unauthorized(hook, &why).answer()),
+    };
+    match hook.read(request, &verified, now) {
+        Ok(reading) => Rehearsed::Read(reading),
+        Err(malformed) => Rehearsed::Refused(Refusal::malformed(malformed).answer()),
+    }
+}
+
+fn unauthorized(hook: &Hook, why: &Unverified) -> Refusal {
+    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
+    let refusal = refusal.because(Rejection::Unauthorized);
+    match hook.challenge() {
+        None => refusal,
+        Some(challenge) => {
+            refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
         }
     }
 }

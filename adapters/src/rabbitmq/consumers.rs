@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    BindConfig, BrokerConfig, ConfigError, ConnectionState, ConsumerConfig, SessionError,
+    BindConfig, ConnectionState, ConsumerConfig, Server, SessionError,
     consumer::Consumer,
-    session::{Broker, Link, Role, short, within},
+    session::{Link, Role, short, within},
     supervise::{self, next_link},
 };
 use crate::Intake;
@@ -74,7 +74,7 @@ type Unbound = Arc<dyn Fn(Vec<Binding>) -> BoxFuture<'static, ()> + Send + Sync>
 /// The consumers of all routes, and the connection they share. Connects to nothing until it runs
 /// and something is wanted.
 pub struct Consumers {
-    broker: Broker,
+    server: Server,
     state: Arc<ConnectionState>,
     wanted: watch::Sender<Arc<Wanted>>,
     unbound: Unbound,
@@ -106,17 +106,13 @@ struct Fleet {
 }
 
 impl Consumers {
-    /// Of `config`, with no route yet. `unbound` is told what has been unbound.
-    ///
-    /// # Errors
-    /// When the URL is none, or a TLS file is missing or wrong.
+    /// From `server`, with no route yet. `unbound` is told what has been unbound.
     pub fn new(
-        config: &BrokerConfig,
+        server: &Server,
         unbound: impl Fn(Vec<Binding>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
-    ) -> Result<Self, ConfigError> {
-        let broker = Broker::new(config)?;
-        let wanted = watch::channel(Arc::default()).0;
-        Ok(Self { broker, state: Arc::default(), wanted, unbound: Arc::new(unbound) })
+    ) -> Self {
+        let (server, wanted) = (server.clone(), watch::channel(Arc::default()).0);
+        Self { server, state: Arc::default(), wanted, unbound: Arc::new(unbound) }
     }
 
     /// For saying what is to be consumed, before it runs and while it does.
@@ -131,7 +127,7 @@ impl Consumers {
     /// # Panics
     /// When a consumer did: that is a defect, and its route would stand still unnoticed.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { broker, state, wanted, unbound } = self;
+        let Self { server, state, wanted, unbound } = self;
         let mut wanted = wanted.subscribe();
         let any = |wanted: &Arc<Wanted>| !(wanted.consumers.is_empty() && wanted.unbind.is_empty());
         tokio::select! {
@@ -142,7 +138,7 @@ impl Consumers {
         let (links, link) = watch::channel(None);
         let all_ended = CancellationToken::new();
         let ended = all_ended.clone();
-        let supervising = supervise::supervise(&broker, Role::Consume, &state, &links, ended);
+        let supervising = supervise::supervise(&server, Role::Consume, &state, &links, ended);
         let fleet = Fleet {
             links: link,
             running: BTreeMap::new(),

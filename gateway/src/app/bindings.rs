@@ -44,14 +44,11 @@ impl Bindings {
     /// # Errors
     /// When the queue cannot be read.
     pub(super) async fn load(queue: Arc<dyn Queue>, config: &Config) -> Result<Self, QueueError> {
-        let Broker::Rabbitmq(broker) = &config.settings.broker else {
-            return Ok(Self { queue, lists: Mutex::default() });
+        let note = match config.settings.broker {
+            Broker::Rabbitmq(_) => queue.note(NOTE).await?,
+            Broker::Embedded(_) => None,
         };
-        let place = place(broker.url.expose());
-        let note = queue.note(NOTE).await?;
-        let known: Option<Known> = note.and_then(|note| serde_json::from_str(&note).ok());
-        let known = known.filter(|known| known.broker == place);
-        let known = known.unwrap_or(Known { broker: place, bindings: BTreeSet::new() });
+        let known = note.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
         Ok(Self { queue, lists: Mutex::new(Lists { known, wanted: BTreeSet::new() }) })
     }
 
@@ -60,9 +57,14 @@ impl Bindings {
     /// # Errors
     /// When it cannot be written down: then nothing may be bound.
     pub(super) async fn want(&self, config: &Config) -> Result<Vec<Binding>, QueueError> {
+        let Broker::Rabbitmq(broker) = &config.settings.broker else { return Ok(Vec::new()) };
         let mut lists = self.lists.lock().await;
         let wanted = wanted(config);
         let mut known = lists.known.clone();
+        let place = place(broker.url.expose());
+        if known.broker != place {
+            known = Known { broker: place, bindings: BTreeSet::new() };
+        }
         known.bindings.extend(wanted.iter().cloned());
         if known != lists.known {
             self.queue.keep_note(NOTE, written(&known)).await?;

@@ -15,13 +15,16 @@ use tokio::time::Instant;
 use super::{StartError, bindings::Bindings, wall_clock};
 use crate::{
     config::{self, Config, OnDead, RateLimitConfig, RouteConfig, Source, Target, UpstreamConfig},
-    delivery::{self, Clock, intake::Rules},
+    delivery::{
+        self, Clock,
+        intake::{Judge, Rules},
+    },
     protect::{self, Upstream},
     queue::{
         Bounds, Queue, RouteSettings,
         sqlite::{Options, SqliteQueue},
     },
-    telemetry::Metrics,
+    telemetry::{Exporter, Metrics, Tracer},
 };
 
 pub(super) fn open_queue(
@@ -77,6 +80,17 @@ pub(super) fn api(
     Ok(Arc::new(api))
 }
 
+/// What records spans, and what sends them; nothing where the configuration has no `telemetry`.
+pub(super) fn tracer(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Tracer, Option<Exporter>), StartError> {
+    let Some(telemetry) = &config.settings.telemetry else { return Ok((Tracer::off(), None)) };
+    let (tracer, exporter) = Exporter::new(telemetry, &config.mask, metrics)
+        .map_err(|problem| build_error("telemetry.otlp".to_owned(), &problem))?;
+    Ok((tracer, Some(exporter)))
+}
+
 /// The broker as built: where routes publish to, what admits them, and what consumes.
 pub(super) struct Broker {
     pub(super) kind: BrokerKind,
@@ -91,6 +105,7 @@ pub(super) enum BrokerKind {
         publish: rabbitmq::PublishHandle,
         publishing: Arc<rabbitmq::ConnectionState>,
         service: rabbitmq::PublishService,
+        server: rabbitmq::Server,
     },
 }
 
@@ -115,19 +130,20 @@ impl Broker {
                 (BrokerKind::Embedded(Embedded::default()), flowing, BrokerParts::default())
             }
             config::Broker::Rabbitmq(broker) => {
-                let wrong = |problem| build_error("broker.rabbitmq".to_owned(), &problem);
-                let publisher = rabbitmq::Publisher::new(broker.clone()).map_err(wrong)?;
+                let server = rabbitmq::Server::new(dialled(broker)?);
+                let publisher = rabbitmq::Publisher::new(&server);
                 let bindings = Arc::clone(bindings);
                 let unbound = move |unbound| -> futures_util::future::BoxFuture<'static, ()> {
                     let bindings = Arc::clone(&bindings);
                     Box::pin(async move { bindings.unbound(unbound).await })
                 };
-                let consumers = Consumers::new(broker, unbound).map_err(wrong)?;
+                let consumers = Consumers::new(&server, unbound);
                 let kind = BrokerKind::Rabbitmq {
                     consuming: consumers.handle(),
                     publish: publisher.handle(),
                     publishing: publisher.state(),
                     service: publisher.service(),
+                    server,
                 };
                 let flowing = publisher.flowing();
                 let parts = BrokerParts { consumers: Some(consumers), publisher: Some(publisher) };
@@ -145,6 +161,12 @@ impl Broker {
             BrokerKind::Rabbitmq { service, .. } => protect::Target::new(service.clone()),
         }
     }
+}
+
+/// The RabbitMQ of `config`, to be dialled.
+pub(super) fn dialled(config: &rabbitmq::BrokerConfig) -> Result<rabbitmq::Broker, StartError> {
+    rabbitmq::Broker::new(config)
+        .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))
 }
 
 /// What renders a route's calls, and where they go.
@@ -181,6 +203,7 @@ impl Rendered {
 /// The route as its loop takes it. `upstreams` have their protections already.
 pub(super) fn route(
     config: &Config,
+    tracer: &Tracer,
     name: &Arc<str>,
     rendered: Rendered,
     upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
@@ -190,6 +213,9 @@ pub(super) fn route(
     let peers = config.routes.iter().filter(|(_, other)| other.upstream() == route.upstream());
     let peers = peers.map(|(peer, _)| Arc::clone(peer)).collect();
     let (name, retry) = (Arc::clone(name), route.retry.clone());
+    let url =
+        route.upstream().map(|upstream| &config.upstreams.get(upstream).expect(KNOWN).api.url);
+    let tracer = tracer.target(&name, route, url, &config.settings.broker);
     let reply = route.reply.as_ref().map(|reply| delivery::reply::ReplyRule::new(&name, reply));
     let (target, service, upstream, limit_keys) = match rendered {
         Rendered::Http(target, api) => {
@@ -214,6 +240,7 @@ pub(super) fn route(
         limit_keys,
         retry,
         reply,
+        tracer,
         peers,
     }
 }
@@ -221,19 +248,24 @@ pub(super) fn route(
 const KNOWN: &str = "the loader checked that every route's upstream exists";
 
 /// What is decided of a route's arrivals.
-pub(super) fn rules(route: &RouteConfig) -> Rules {
+pub(super) fn rules(
+    config: &Config,
+    tracer: &Tracer,
+    name: &Arc<str>,
+    route: &RouteConfig,
+) -> Rules {
     let limit = match &route.from {
         Source::Webhook(webhook) => webhook.rate_limit.as_ref(),
         Source::Rabbitmq(_) | Source::Reply(_) => None,
     };
     Rules {
-        when: route.when.clone(),
-        order_by: route.order_by.clone(),
+        judge: Judge::new(name, route.when.clone(), route.order_by.clone()),
         dedupe: route.dedupe().is_some(),
         limit: limit.map(|limit| {
             let WebhookLimitConfig { limit, period, burst } = *limit;
             RateLimitConfig { limit, period, burst, key: None }
         }),
+        tracer: tracer.source(name, route, &config.settings.broker),
     }
 }
 

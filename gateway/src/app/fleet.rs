@@ -15,13 +15,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem::{Discriminant, discriminant},
     sync::Arc,
 };
 
 use tidegate_adapters::{
     Intake,
     http::{Api, Hook, Hooks, Receiver, ReceiverHandle},
-    rabbitmq::{ConsumerConfig, Wanted, WantedConsumer},
+    rabbitmq::{self, Binding, ConsumerConfig, Wanted, WantedConsumer},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -32,12 +33,12 @@ use super::{
     wall_clock,
 };
 use crate::{
-    config::{Config, Source},
-    delivery::{self, Activity, Clock, Orders, intake::RouteIntake},
+    config::{self, Config, Source},
+    delivery::{self, Activity, Clock, Orders, Seat, intake::RouteIntake},
     descriptors,
     protect::Upstream,
     queue::{Queue, QueueError},
-    telemetry::Metrics,
+    telemetry::{Metrics, Tracer},
 };
 
 /// Everything that outlives a configuration.
@@ -45,6 +46,7 @@ pub(super) struct Fleet {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    tracer: Tracer,
     pub(super) broker: Arc<Broker>,
     bindings: Arc<Bindings>,
     /// The configuration in force; `None` before the first.
@@ -62,9 +64,15 @@ struct RouteParts {
     activity: Arc<Activity>,
     intake: Arc<RouteIntake>,
     orders: watch::Sender<Orders>,
+    /// Where its source sits, and of which kind that is.
+    seat: Arc<Seat>,
+    kind: Option<Kind>,
     /// Its source, as its consumer was given it.
     consumer: Option<Arc<ConsumerConfig>>,
 }
+
+/// Which kind of source a route has.
+type Kind = Discriminant<Source>;
 
 /// A configuration of which everything is built that can fail.
 pub(super) struct Prepared {
@@ -73,8 +81,12 @@ pub(super) struct Prepared {
     rendered: BTreeMap<Arc<str>, Rendered>,
     /// Of routes that were never there before.
     fresh: BTreeMap<Arc<str>, RouteParts>,
+    /// For sources of another kind than before.
+    seats: BTreeMap<Arc<str>, Arc<Seat>>,
     hooks: Hooks,
     receiver: Option<Receiver>,
+    /// Another RabbitMQ, or the same by other credentials.
+    dialled: Option<rabbitmq::Broker>,
 }
 
 /// What must run from now on, besides what does.
@@ -97,6 +109,7 @@ impl Fleet {
         queue: Arc<dyn Queue>,
         metrics: Metrics,
         clock: Clock,
+        tracer: Tracer,
         broker: Broker,
         bindings: Arc<Bindings>,
     ) -> Self {
@@ -104,6 +117,7 @@ impl Fleet {
             queue,
             metrics,
             clock,
+            tracer,
             broker: Arc::new(broker),
             bindings,
             config: None,
@@ -128,7 +142,8 @@ impl Fleet {
             };
             apis.insert(Arc::clone(name), api);
         }
-        let (mut rendered, mut fresh) = (BTreeMap::new(), BTreeMap::new());
+        let mut rendered = BTreeMap::new();
+        let (mut fresh, mut seats) = (BTreeMap::new(), BTreeMap::new());
         let mut hooks = Hooks::default();
         for (name, route) in &config.routes {
             let target = Rendered::new(&config, name, route, &apis)?;
@@ -136,15 +151,20 @@ impl Fleet {
             let parts = match self.routes.get(name) {
                 Some(parts) => parts.clone(),
                 None => {
-                    let parts = self.parts(name, build::rules(route));
+                    let parts = self.parts(name, build::rules(&config, &self.tracer, name, route));
                     fresh.entry(Arc::clone(name)).or_insert(parts).clone()
                 }
             };
+            let mut seat = Arc::clone(&parts.seat);
+            if parts.kind.is_some_and(|kind| kind != discriminant(&route.from)) {
+                seat = Arc::new(Seat::at(Arc::clone(&parts.intake)));
+                seats.insert(Arc::clone(name), Arc::clone(&seat));
+            }
             if let Source::Webhook(webhook) = &route.from {
                 let hook = Hook::new(Arc::clone(name), webhook).map_err(|problem| {
                     build::build_error(format!("routes.{name}.from.webhook"), &problem)
                 })?;
-                hooks.add(hook, parts.intake).map_err(|problem| {
+                hooks.add(hook, seat).map_err(|problem| {
                     build::build_error(format!("routes.{name}.from.webhook.path"), &problem)
                 })?;
             }
@@ -153,7 +173,13 @@ impl Fleet {
             true => None,
             false => Some(listen(&config).await?),
         };
-        Ok(Prepared { config, apis, rendered, fresh, hooks, receiver })
+        let dialled = match &config.settings.broker {
+            config::Broker::Rabbitmq(broker) if !self.agrees(&config, "broker.rabbitmq") => {
+                Some(build::dialled(broker)?)
+            }
+            config::Broker::Rabbitmq(_) | config::Broker::Embedded(_) => None,
+        };
+        Ok(Prepared { config, apis, rendered, fresh, seats, hooks, receiver, dialled })
     }
 
     /// Puts it in force.
@@ -161,7 +187,7 @@ impl Fleet {
     /// # Errors
     /// When the queue has failed: then nothing has changed.
     pub(super) async fn commit(&mut self, prepared: Prepared) -> Result<Started, QueueError> {
-        let Prepared { config, apis, rendered, fresh, hooks, receiver } = prepared;
+        let Prepared { config, apis, rendered, fresh, seats, hooks, receiver, dialled } = prepared;
         let settings = build::route_settings(&config);
         let mut both = self.config.as_deref().map(build::route_settings).unwrap_or_default();
         both.extend(settings.clone());
@@ -173,7 +199,11 @@ impl Fleet {
         self.metrics.expect(&config);
         self.set_upstreams(&config);
         self.apis = apis;
+        if let (BrokerKind::Rabbitmq { server, .. }, Some(dialled)) = (&self.broker.kind, dialled) {
+            server.set(dialled);
+        }
         let loops = self.give_orders(&config, rendered, fresh);
+        self.take_seats(&config, seats);
         self.set_sources(&config, hooks, unbind, receiver.as_ref());
         self.config = Some(config);
         self.queue.configure(settings.into_values().collect()).await?;
@@ -213,8 +243,9 @@ impl Fleet {
             Arc::clone(&activity),
             self.metrics.clone(),
         );
-        let orders = watch::channel(None).0;
-        RouteParts { activity, intake: Arc::new(intake), orders, consumer: None }
+        let (intake, orders) = (Arc::new(intake), watch::channel(None).0);
+        let seat = Arc::new(Seat::at(Arc::clone(&intake)));
+        RouteParts { activity, intake, orders, seat, kind: None, consumer: None }
     }
 
     fn set_upstreams(&mut self, config: &Config) {
@@ -255,13 +286,10 @@ impl Fleet {
         }
         for (name, target) in rendered {
             let parts = &self.routes[&name];
-            let from = &config.routes[&name];
-            parts.intake.set_rules(build::rules(from));
-            if let Source::Reply(_) = from.from {
-                // A reply comes from another route's settling, which is always there.
-                parts.activity.set_source_up(true);
-            }
-            let route = build::route(config, &name, target, &self.upstreams, &self.broker);
+            let rules = build::rules(config, &self.tracer, &name, &config.routes[&name]);
+            parts.intake.set_rules(rules);
+            let route =
+                build::route(config, &self.tracer, &name, target, &self.upstreams, &self.broker);
             parts.orders.send_replace(Some(Arc::new(route)));
         }
         for (_, gone) in self.routes.iter().filter(|(name, _)| !config.routes.contains_key(*name)) {
@@ -272,11 +300,26 @@ impl Fleet {
         loops
     }
 
+    /// Seats sources of another kind in the place of those before.
+    fn take_seats(&mut self, config: &Config, mut seats: BTreeMap<Arc<str>, Arc<Seat>>) {
+        for (name, route) in &config.routes {
+            let parts = self.routes.get_mut(name).expect(PARTS);
+            parts.kind = Some(discriminant(&route.from));
+            if let Some(seat) = seats.remove(name) {
+                std::mem::replace(&mut parts.seat, seat).leave();
+            }
+            if let Source::Reply(_) = route.from {
+                // A reply comes from another route's settling, which is always there.
+                parts.activity.set_source_up(true);
+            }
+        }
+    }
+
     fn set_sources(
         &mut self,
         config: &Config,
         hooks: Hooks,
-        unbind: Vec<tidegate_adapters::rabbitmq::Binding>,
+        unbind: Vec<Binding>,
         receiver: Option<&Receiver>,
     ) {
         if let Some(receiver) = receiver {
@@ -290,8 +333,8 @@ impl Fleet {
         for (name, route) in &config.routes {
             let Source::Rabbitmq(source) = &route.from else { continue };
             let same = self.agrees(config, &format!("routes.{name}.from"));
-            let parts = self.routes.get_mut(name).expect("every route has its parts by now");
-            let intake = Arc::clone(&parts.intake) as Arc<dyn Intake>;
+            let parts = self.routes.get_mut(name).expect(PARTS);
+            let intake = Arc::clone(&parts.seat) as Arc<dyn Intake>;
             match &self.broker.kind {
                 BrokerKind::Embedded(broker) => {
                     bound.insert(Arc::clone(name));
@@ -328,6 +371,8 @@ impl Fleet {
         }
     }
 }
+
+const PARTS: &str = "every route has its parts by then";
 
 /// The public listener; there is none before a route takes webhooks.
 async fn listen(config: &Config) -> Result<Receiver, StartError> {

@@ -12,7 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{ConfigSource, Generation, Parts, ReloadError, Reloaded, Shared};
-use crate::config::{Loaded, Report};
+use crate::{
+    config::{Loaded, Report},
+    telemetry::LogHandle,
+};
 
 /// Whom to tell what came of it.
 pub(super) type Request = oneshot::Sender<Result<Reloaded, ReloadError>>;
@@ -25,7 +28,7 @@ const RESTART: [&str; 8] = [
     "server.tls",
     "admin.listen",
     "queue.sqlite",
-    "broker.",
+    "broker.embedded",
     "log.format",
     "telemetry.",
 ];
@@ -34,12 +37,14 @@ const RESTART: [&str; 8] = [
 pub(super) struct Reloads {
     /// Where the configuration is read from; `None` where it was handed over.
     pub(super) source: Option<Arc<ConfigSource>>,
+    /// Whose level is configured.
+    pub(super) log: Option<LogHandle>,
     asked: mpsc::Receiver<Request>,
 }
 
 impl Reloads {
     pub(super) fn new(asked: mpsc::Receiver<Request>) -> Self {
-        Self { source: None, asked }
+        Self { source: None, log: None, asked }
     }
 
     /// The next occasion: somebody asks, or a file has changed; none once `stop` is cancelled.
@@ -114,6 +119,9 @@ impl Reloads {
         let started = parts.fleet.commit(prepared).await.map_err(|error| unavailable(&error))?;
         parts.start(started);
         parts.drain.send_replace(config.settings.shutdown.drain);
+        if let Some(log) = &self.log {
+            log.set_level(config.settings.log.level);
+        }
         let generation = {
             let mut generation = shared.generation.write();
             *generation = Generation {

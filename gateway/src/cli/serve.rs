@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use tidegate_adapters::secret::Mask;
+use tokio_util::sync::CancellationToken;
 
 use super::EXIT_CONFIG;
 use crate::{
@@ -33,14 +34,16 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
         }
     };
     let mask = loaded.config.mask.clone();
-    telemetry::init_log(&loaded.config.settings.log, mask.clone());
+    let log = telemetry::init_log(&loaded.config.settings.log, mask.clone());
+    let logging = CancellationToken::new();
+    let damping = tokio::spawn(log.clone().run(logging.clone()));
     for warning in &loaded.warnings {
         tracing::warn!(place = %warning.place, key = %warning.key, "{}", warning.message);
     }
     let ended = match App::new(loaded.config).await {
         Ok(app) => {
             let inspect = app.inspect();
-            let running = app.reloading(source).run(stop);
+            let running = app.reloading(source).logging(log).run(stop);
             let hangups = async {
                 while hangup.recv().await.is_some() {
                     // What comes of it is logged where it is done.
@@ -55,6 +58,9 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
         }
         Err(error) => Err(error.to_string()),
     };
+    logging.cancel();
+    // It only tells what was left out.
+    let _ = damping.await;
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tidegate_adapters::secret::Mask;
 
-use super::{schema::NAMED_SECTIONS, tree::Source};
+use super::tree::Source;
 
 /// Of each setting, upstream and route, by key path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,9 +30,8 @@ impl Fingerprints {
                 if let Some(from) = value.get("from").filter(|_| section == "routes") {
                     prints.insert(format!("{path}.from"), print(from, false));
                 }
-                // Those of the listener are looked at by the listener itself.
-                let with_files = NAMED_SECTIONS.contains(&&**section);
-                prints.insert(path, print(value, with_files));
+                // What those of the listener hold the listener looks at itself.
+                prints.insert(path, print(value, section != "server"));
             }
         }
         Self(prints)

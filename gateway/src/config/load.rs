@@ -12,7 +12,7 @@ use serde_json::Value;
 use tidegate_adapters::{http::webhook::VerifyConfig, secret::Mask};
 
 use super::{
-    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target,
+    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target, TestConfig,
     check::{Check, build},
     environment::{self, Environment},
     fingerprint::{self, Fingerprints},
@@ -20,7 +20,7 @@ use super::{
     report::{Place, Problem, Report, in_order},
     schema::{NAMED_SECTIONS, ROOT, is_settings_section, publisher},
     tree::{self, Entry, FILE_MAX, Kind, Node, Source},
-    walk::{Walk, defaults},
+    walk::{Places, Walk, defaults},
 };
 
 /// Loads and validates what `paths` hold: files, or folders whose `*.yaml` and `*.yml` are merged.
@@ -61,7 +61,7 @@ pub fn load_over(paths: &[PathBuf], env: &Environment, mask: Mask) -> Result<Loa
     }
     if problems.is_empty() {
         let files = fingerprint::files(&sources, &value);
-        match fill(value, &mask) {
+        match fill(value, &mask, &walk.places) {
             Ok(config) => {
                 problems = build::check(&config, &walk.places);
                 if problems.is_empty() {
@@ -258,7 +258,9 @@ fn complete_routes(root: &mut Value) {
 
 /// Types from what is known good. A refusal here is a difference between schema and types, which
 /// the tests look for; a user is told all the same.
-fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
+fn fill(mut value: Value, mask: &Mask, places: &Places) -> Result<Config, Problem> {
+    // Tests of a configuration are no part of what runs.
+    let tests = value.as_object_mut().and_then(|root| root.remove("tests"));
     let fingerprints = Fingerprints::new(&value);
     let hash = fingerprint::hash(&value, mask);
     let upstreams = value.as_object_mut().and_then(|root| root.remove("upstreams"));
@@ -270,6 +272,7 @@ fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
         settings: typed("settings", value)?,
         upstreams: typed("upstreams", upstreams.unwrap_or_default())?,
         routes,
+        tests: placed(typed("tests", tests.unwrap_or_default())?, places),
         mask: mask.clone(),
         fingerprints,
         hash,
@@ -296,6 +299,17 @@ fn add_replies(routes: &mut BTreeMap<Arc<str>, RouteConfig>) -> Result<(), Probl
     let of_replies: Vec<(Arc<str>, RouteConfig)> = of_replies.collect();
     routes.extend(of_replies);
     Ok(())
+}
+
+/// Each test knows where it is written, for whoever it fails.
+fn placed(
+    mut tests: BTreeMap<String, TestConfig>,
+    places: &Places,
+) -> BTreeMap<String, TestConfig> {
+    for (name, test) in &mut tests {
+        test.place = places.get(&join("tests", name)).cloned();
+    }
+    tests
 }
 
 /// A sender's Basic credentials arrive as one word, and an event may be made of headers.

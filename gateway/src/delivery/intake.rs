@@ -23,7 +23,7 @@ use crate::{
     config::RateLimitConfig,
     protect::rate_limit::{Keys, RateLimits, Taken},
     queue::{Append, AppendError, Content, Queue, Space},
-    telemetry::{Ending, Metrics},
+    telemetry::{Ending, Metrics, SourceTracer},
 };
 
 /// The intake of one route, for as long as the process lives: a reload changes its rules.
@@ -32,22 +32,27 @@ pub struct RouteIntake {
     queue: Arc<dyn Queue>,
     rules: RwLock<Arc<Rules>>,
     limit: RateLimits,
-    variables: Variables,
     activity: Arc<Activity>,
     metrics: Metrics,
 }
 
 /// What the configuration in force says of a route's arrivals.
-#[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Whether the route wants an event.
-    pub when: Option<Expression>,
-    /// Its order key.
-    pub order_by: Option<Expression>,
+    /// What is decided of each event.
+    pub judge: Judge,
     /// Whether the source guards against repeats at all.
     pub dedupe: bool,
     /// How many requests are let in; `None` is all.
     pub limit: Option<RateLimitConfig>,
+    /// Makes spans of what arrives.
+    pub tracer: SourceTracer,
+}
+
+/// What is decided of each event of a route, once. Pure.
+pub struct Judge {
+    when: Option<Expression>,
+    order_by: Option<Expression>,
+    variables: Variables,
 }
 
 impl RouteIntake {
@@ -60,10 +65,9 @@ impl RouteIntake {
         activity: Arc<Activity>,
         metrics: Metrics,
     ) -> Self {
-        let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
         let limit = RateLimits::rested(rules.limit.as_slice(), Instant::now());
         let rules = RwLock::new(Arc::new(rules));
-        Self { route, queue, rules, limit, variables, activity, metrics }
+        Self { route, queue, rules, limit, activity, metrics }
     }
 
     /// Takes up other rules; what is spent of the limit stays spent.
@@ -71,21 +75,34 @@ impl RouteIntake {
         self.limit.reconfigure(rules.limit.as_slice(), Instant::now());
         *self.rules.write() = Arc::new(rules);
     }
+}
 
-    fn append(&self, rules: &Rules, arrival: Arrival) -> Append {
+impl Rules {
+    fn append(&self, arrival: Arrival) -> Append {
         let own_id = arrival.own_id;
         let (content, key) = match arrival.event {
-            Ok(event) => self.judge(rules, Arc::new(event)),
+            Ok(event) => self.judge.judge(Arc::new(event)),
             Err(invalid) => (Content::Invalid(invalid), None),
         };
-        Append { content, key, dedupe: rules.dedupe && own_id }
+        Append { content, key, dedupe: self.dedupe && own_id }
+    }
+}
+
+impl Judge {
+    /// By these expressions of `route`.
+    #[must_use]
+    pub fn new(route: &Arc<str>, when: Option<Expression>, order_by: Option<Expression>) -> Self {
+        let variables = Variables { route: Arc::clone(route), ..Variables::default() };
+        Self { when, order_by, variables }
     }
 
-    fn judge(&self, rules: &Rules, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
+    /// What is kept of `event`, and its order key.
+    #[must_use]
+    pub fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
         let input = Input::event(Arc::clone(&event));
         // A defect in a library must cost this event, not the process.
         let judged = catch_unwind(AssertUnwindSafe(|| {
-            self.wanted(rules, &input).and_then(|wanted| Ok((wanted, self.key(rules, &input)?)))
+            self.wanted(&input).and_then(|wanted| Ok((wanted, self.key(&input)?)))
         }));
         let judged = judged.unwrap_or_else(|_| {
             let message = "the expression panicked; this is a defect of Tidegate".to_owned();
@@ -98,14 +115,14 @@ impl RouteIntake {
         }
     }
 
-    fn wanted(&self, rules: &Rules, input: &Input) -> Result<bool, ExpressionError> {
-        let Some(when) = &rules.when else { return Ok(true) };
+    fn wanted(&self, input: &Input) -> Result<bool, ExpressionError> {
+        let Some(when) = &self.when else { return Ok(true) };
         Ok(when.run(input, &self.variables).map_err(|failed| named("when", failed))?.is_true())
     }
 
     /// The order key as text: a string as it is, anything else as its JSON.
-    fn key(&self, rules: &Rules, input: &Input) -> Result<Option<Arc<str>>, ExpressionError> {
-        let Some(order_by) = &rules.order_by else { return Ok(None) };
+    fn key(&self, input: &Input) -> Result<Option<Arc<str>>, ExpressionError> {
+        let Some(order_by) = &self.order_by else { return Ok(None) };
         let key =
             order_by.run(input, &self.variables).map_err(|failed| named("order_by", failed))?;
         if key.is_null() {
@@ -122,26 +139,29 @@ impl RouteIntake {
 impl RouteIntake {
     fn take(
         &self,
-        batch: Vec<Arrival>,
+        mut batch: Vec<Arrival>,
         space: Space,
     ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
         let rules = Arc::clone(&self.rules.read());
-        let appends: Vec<Append> =
-            batch.into_iter().map(|arrival| self.append(&rules, arrival)).collect();
+        let received = rules.tracer.receive(&mut batch);
+        let appends: Vec<Append> = batch.into_iter().map(|arrival| rules.append(arrival)).collect();
         let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
         let committed = self.queue.append(&self.route, appends, space);
         let (route, metrics) = (Arc::clone(&self.route), self.metrics.clone());
         Box::pin(async move {
             match committed.await {
                 Ok(accepted) => {
+                    received.end(Ok(&accepted));
                     count(&metrics, &route, &accepted, &reasons);
                     Ok(accepted)
                 }
                 Err(AppendError::Full(_)) => {
+                    received.end(Err(Rejection::QueueFull));
                     metrics.rejected(&route, Rejection::QueueFull, reasons.len() as u64);
                     Err(Refused::Full)
                 }
                 Err(AppendError::Closed) => {
+                    received.end(Err(Rejection::Closed));
                     metrics.rejected(&route, Rejection::Closed, reasons.len() as u64);
                     Err(Refused::Closed)
                 }

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::*;
 use crate::{Accepted, Arrival, DeliveryId, http::webhook::ServerTlsConfig};
+use crate::{Intake, http::Hook};
 
 const IN_TIME: Duration = Duration::from_secs(20);
 
