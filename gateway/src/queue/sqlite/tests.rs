@@ -35,10 +35,12 @@ impl Bench {
         let clock = Arc::clone(&now);
         let mut options = Options {
             path: folder.path().join("queue").join("q.db"),
-            max_size: 64 * MIB,
-            max_route_share: 0.5,
-            keep_delivered: Duration::from_secs(3600),
-            keep_dead: Duration::from_secs(36_000),
+            bounds: Bounds {
+                max_size: 64 * MIB,
+                max_route_share: 0.5,
+                keep_delivered: Duration::from_secs(3600),
+                keep_dead: Duration::from_secs(36_000),
+            },
             observer: Arc::new(|_| {}),
             clock: Arc::new(move || Timestamp(clock.load(Ordering::Relaxed))),
         };
@@ -305,8 +307,8 @@ async fn a_filtered_one_leaves_only_its_id() {
 #[tokio::test]
 async fn at_its_cap_a_batch_is_refused_whole_and_room_comes_back_by_settling() {
     let bench = Bench::with(|options| {
-        options.max_size = 4 * MIB;
-        options.max_route_share = 0.25;
+        options.bounds.max_size = 4 * MIB;
+        options.bounds.max_route_share = 0.25;
     })
     .await;
     let big = |id: &str| {
@@ -334,8 +336,8 @@ async fn at_its_cap_a_batch_is_refused_whole_and_room_comes_back_by_settling() {
 #[tokio::test]
 async fn history_is_the_first_to_go_and_never_more_than_its_quarter() {
     let bench = Bench::with(|options| {
-        options.max_size = 4 * MIB;
-        options.max_route_share = 1.0;
+        options.bounds.max_size = 4 * MIB;
+        options.bounds.max_route_share = 1.0;
     })
     .await;
     for n in 0..60 {
