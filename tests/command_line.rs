@@ -98,7 +98,7 @@ async fn wrong_words_exit_2() {
 
 /// Everything under `config/` that somebody may copy: a file by itself, a folder as one whole.
 /// Those of products are each complete by themselves.
-fn configurations() -> Vec<PathBuf> {
+pub(crate) fn configurations() -> Vec<PathBuf> {
     let entries = |folder: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).expect("a folder that we ship");
         entries.map(|entry| entry.expect("an entry").path()).collect()

@@ -59,6 +59,17 @@ impl Embedded {
         self.bindings.write().insert(route.into(), Binding { wants, intake });
     }
 
+    /// Unbinds every route that is not among `routes`.
+    pub fn keep_only(&self, routes: &std::collections::BTreeSet<Arc<str>>) {
+        self.bindings.write().retain(|route, binding| {
+            let kept = routes.contains(route);
+            if !kept {
+                binding.intake.connected(false);
+            }
+            kept
+        });
+    }
+
     /// Publishes `event`; answers how many routes it is for (0: nothing is bound for it). An event
     /// that matches several bindings of a route is offered to it once, as in RabbitMQ.
     ///

@@ -16,7 +16,7 @@ pub use self::{
         StandardWebhooksConfig,
     },
     caller::Api,
-    receiver::Receiver,
+    receiver::{Hooks, Receiver, ReceiverHandle},
     webhook::{Hook, ServerConfig, WebhookConfig, WebhookLimitConfig},
 };
 

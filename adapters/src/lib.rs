@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
+pub mod clock;
 pub mod event;
 pub mod expression;
 mod intake;

@@ -9,6 +9,7 @@ mod list;
 mod serve;
 mod show;
 mod table;
+mod test;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -45,6 +46,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Play the configuration's tests: no network, no waiting, no environment
+    Test(test::TestArgs),
     /// Plant-Based Pizza on the embedded broker with mock third parties, in one process
     Demo {
         /// Tell the story, verify it, exit
@@ -146,6 +149,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.verb {
         Verb::Run { config } => return serve::run(&config.paths).await,
         Verb::Check { config, json } => return serve::check(&config.paths, json),
+        Verb::Test(arguments) => return test::test(arguments).await,
         Verb::Demo { once } => serve::demo(once).await,
         Verb::Mock { path } => match crate::mock::config::load(&path) {
             Ok(config) => serve::mock(config).await,
@@ -192,7 +196,11 @@ async fn ask(verb: Verb) -> Result<(), String> {
                 false => Err(format!("{}: what answers there is no Tidegate", admin.url)),
             }
         }
-        Verb::Run { .. } | Verb::Check { .. } | Verb::Demo { .. } | Verb::Mock { .. } => {
+        Verb::Run { .. }
+        | Verb::Check { .. }
+        | Verb::Test { .. }
+        | Verb::Demo { .. }
+        | Verb::Mock { .. } => {
             unreachable!("`run` has taken these")
         }
     }

@@ -17,6 +17,8 @@ fn every_verb_is_read() {
     for line in [
         "run -c a.yaml -c folder",
         "check -c a.yaml --json",
+        "test -c a.yaml",
+        "test points refunds -c a.yaml -c b.yaml --json --require-tests --set A=b --set C=d=e",
         "demo",
         "demo --once",
         "mock -c mock.yaml",
@@ -63,6 +65,8 @@ fn wrong_options_are_refused_and_none_is_ignored() {
         "emit",
         "check",
         "demo --twice",
+        "test -c a.yaml --set A",
+        "test -c a.yaml --set =b",
         "mock",
         "deliveries show",
         "deliveries show 7 --state dead",
