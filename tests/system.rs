@@ -9,6 +9,7 @@ mod command_line;
 mod config_tests;
 mod control;
 mod events_to_apis;
+mod logs;
 mod product_webhooks;
 mod products;
 mod protections;
