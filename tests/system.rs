@@ -13,6 +13,7 @@ mod products;
 mod protections;
 mod rabbitmq_consumer;
 mod rabbitmq_publisher;
+mod reload;
 mod replies;
 mod third_party_clients;
 mod tidy;

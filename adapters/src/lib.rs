@@ -25,14 +25,17 @@ pub mod event;
 pub mod expression;
 mod intake;
 pub mod secret;
+pub mod trace;
 pub mod units;
 
 pub mod embedded;
 pub mod http;
+pub mod otlp;
 pub mod rabbitmq;
 
 pub use event::{Data, Event};
 pub use intake::{Accepted, Arrival, Intake, Invalid, Refused, Rejection};
+pub use trace::TraceContext;
 
 /// Wall-clock milliseconds since the Unix epoch. Passed in as an argument wherever it matters, so
 /// that code can be tested at any time of day.
@@ -121,6 +124,16 @@ pub enum Request {
     Http(http::HttpRequest),
     /// A message for a RabbitMQ exchange, or its stand-in on the embedded broker.
     Rabbitmq(rabbitmq::PublishRequest),
+}
+
+impl Request {
+    /// Puts `trace` on the wire, as `traceparent` and `tracestate`.
+    pub fn carry(&mut self, trace: &TraceContext) {
+        match self {
+            Self::Http(request) => request.carry(trace),
+            Self::Rabbitmq(request) => request.trace = Some(trace.clone()),
+        }
+    }
 }
 
 /// The way back from the leaf to the rate limit.

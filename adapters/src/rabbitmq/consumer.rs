@@ -66,10 +66,12 @@ const UNDER_WAY: usize = 4;
 /// One route's consumer.
 pub struct Consumer {
     route: Arc<str>,
-    config: ConsumerConfig,
+    config: Arc<ConsumerConfig>,
     ordered: bool,
     intake: Arc<dyn Intake>,
     prefetch: Prefetch,
+    /// Told when everything is declared, for whoever unbinds.
+    declared: watch::Sender<bool>,
 }
 
 /// Why a consumer no longer consumes.
@@ -93,12 +95,20 @@ impl Consumer {
     #[must_use]
     pub fn new(
         route: Arc<str>,
-        config: ConsumerConfig,
+        config: Arc<ConsumerConfig>,
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) -> Self {
         let prefetch = Prefetch::new(config.prefetch, config.max_message, ordered);
-        Self { route, config, ordered, intake, prefetch }
+        let declared = watch::channel(false).0;
+        Self { route, config, ordered, intake, prefetch, declared }
+    }
+
+    /// The same, telling `declared` when all is declared.
+    #[must_use]
+    pub(super) fn telling(mut self, declared: watch::Sender<bool>) -> Self {
+        self.declared = declared;
+        self
     }
 
     /// Consumes on whatever connection `links` holds, until `shutdown` or until the intake closes.
@@ -160,6 +170,7 @@ impl Consumer {
             channel = declaring => channel?,
             () = shutdown.cancelled() => return Ok(End::Stopped),
         };
+        self.declared.send_replace(true);
         let mut last_tag = 0;
         loop {
             let mut inflow = self.consume(link, &channel, last_tag).await?;

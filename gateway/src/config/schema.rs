@@ -166,6 +166,8 @@ pub(crate) enum UrlUse {
     Public,
     /// amqp or amqps.
     Broker,
+    /// A collector of traces: http or https, no user, no query.
+    Collector,
 }
 
 /// What a PEM file must hold.
@@ -221,7 +223,7 @@ pub(crate) static ROOT: Shape = Shape::Map(&[
     default("broker", EMPTY, settings::BROKER),
     default("shutdown", EMPTY, settings::SHUTDOWN),
     default("log", EMPTY, settings::LOG),
-    later("telemetry", "leave it out; metrics are at GET /metrics of the admin listener"),
+    optional("telemetry", settings::TELEMETRY),
     default("upstreams", EMPTY, Shape::Named(NameRule::Name, &upstream::UPSTREAM)),
     default("routes", EMPTY, Shape::Named(NameRule::Name, &route::ROUTE)),
     default("tests", EMPTY, Shape::Named(NameRule::Free, &tests::TEST)),

@@ -12,7 +12,8 @@ use tidegate_adapters::{
 use super::reply::ReplyRule;
 use crate::{
     config::RetryConfig,
-    protect::{self, Upstream, rate_limit::Keys},
+    protect::{self, Upstream},
+    telemetry::TargetTracer,
 };
 
 /// A route's way out: what turns its deliveries into calls, and where those go.
@@ -27,10 +28,14 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// Per limit of the upstream, what its key is; `None` where it has none.
     pub limit_keys: Vec<Option<Template>>,
+    /// Which limits those are: [`Upstream::limits_epoch`].
+    pub limits_epoch: u64,
     /// Backoff and when to give up.
     pub retry: RetryConfig,
     /// What it replies, if it does.
     pub reply: Option<ReplyRule>,
+    /// Makes spans of its attempts.
+    pub tracer: TargetTracer,
     /// Every route that calls the same upstream, this one included.
     pub peers: Arc<[Arc<str>]>,
 }
@@ -43,6 +48,9 @@ pub enum Target {
     Rabbitmq(PublishTarget),
 }
 
+/// The values of the keyed limits of a call, in the order of the limits.
+pub type LimitKeys = Vec<Option<Arc<str>>>;
+
 /// Renders the next call of `delivery`, and the keys of the upstream's limits. Pure: no network, no
 /// token.
 ///
@@ -52,10 +60,10 @@ pub fn prepare(
     target: &Target,
     limit_keys: &[Option<Template>],
     delivery: &Arc<Delivery>,
-) -> Result<(Request, Keys), Failure> {
+) -> Result<(Request, LimitKeys), Failure> {
     let input = Input::event(Arc::clone(&delivery.event));
     let request = target.prepare(delivery, delivery.tries + 1, &input)?;
-    let mut keys = Keys::with_capacity(limit_keys.len());
+    let mut keys = LimitKeys::with_capacity(limit_keys.len());
     for template in limit_keys {
         let key = match template {
             None => None,

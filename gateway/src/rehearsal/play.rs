@@ -306,7 +306,7 @@ impl Player<'_> {
             ReplyOn::Delivered => delivery.tries + 1,
             ReplyOn::Dead => delivery.tries,
         };
-        let end = End { outcome, reason, response, attempt };
+        let end = End { outcome, reason, response, attempt, trace: None };
         let Some(reply) = rule.make(delivery, end, self.now()) else { return };
         let event = match reply.append.content {
             Content::Pending(event) => event,

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Job, PublishError};
 use crate::{
-    AttemptResult, Call, DeadReason, Exchange, Failure, Health, Receipt, Request, Verdict,
+    AttemptResult, Call, DeadReason, Exchange, Failure, Health, Receipt, Request, TraceContext,
+    Verdict,
     event::{Event, Written},
     rabbitmq::{Envelope, OnUnroutable, PublishRequest, wall_clock},
 };
@@ -102,7 +103,7 @@ impl Message {
             Envelope::CloudeventsBinary => event.write_binary(),
             Envelope::MetadataData => event.write_metadata_data(),
         };
-        Self::of(event, written, &request.headers)
+        Self::of(event, written, &request.headers, request.trace.as_ref())
     }
 
     /// The same, if a message has room for it.
@@ -121,10 +122,15 @@ impl Message {
 
     /// `event` as a structured CloudEvent.
     pub(super) fn structured(event: &Event) -> Self {
-        Self::of(event, event.write_structured(), &[])
+        Self::of(event, event.write_structured(), &[], None)
     }
 
-    fn of(event: &Event, written: Written, own: &[(String, String)]) -> Self {
+    fn of(
+        event: &Event,
+        written: Written,
+        own: &[(String, String)],
+        trace: Option<&TraceContext>,
+    ) -> Self {
         let mut headers = FieldTable::default();
         let mut set = |name: &str, value: &str| {
             if let Some(name) = short(name) {
@@ -134,8 +140,11 @@ impl Message {
         for (name, value) in written.headers.iter().chain(own) {
             set(name, value);
         }
-        if let Some(traceparent) = &event.traceparent {
-            set("traceparent", traceparent);
+        if let Some(trace) = trace.or(event.traceparent.as_ref()) {
+            set("traceparent", &trace.to_string());
+            if let Some(state) = trace.state() {
+                set("tracestate", state);
+            }
         }
         let mut properties =
             BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
@@ -343,6 +352,7 @@ mod tests {
             headers,
             envelope: Envelope::CloudeventsBinary,
             on_unroutable: OnUnroutable::Retry,
+            trace: None,
             mask,
         }
     }

@@ -9,7 +9,10 @@ use super::world::{API_KEY, Listening, NOW, open, pending};
 use crate::queue::{AttemptRecord, Listed, State};
 
 /// `listed` with its delivery and event changed.
-fn changed(mut listed: Listed, change: impl FnOnce(&mut Delivery, &mut Event)) -> Listed {
+pub(super) fn changed(
+    mut listed: Listed,
+    change: impl FnOnce(&mut Delivery, &mut Event),
+) -> Listed {
     let mut delivery = Delivery::clone(&listed.delivery);
     let mut event = Event::clone(&delivery.event);
     change(&mut delivery, &mut event);
@@ -18,12 +21,12 @@ fn changed(mut listed: Listed, change: impl FnOnce(&mut Delivery, &mut Event)) -
     listed
 }
 
-fn dead(id: i64, reason: DeadReason) -> Listed {
+pub(super) fn dead(id: i64, reason: DeadReason) -> Listed {
     let dead = Some((reason, "status 410, not in retry_on".to_owned()));
     Listed { state: State::Dead, dead, due_at: None, ..pending(id) }
 }
 
-async fn holding(deliveries: Vec<Listed>) -> Listening {
+pub(super) async fn holding(deliveries: Vec<Listed>) -> Listening {
     let admin = open().await;
     *admin.world.queue.deliveries.lock() = deliveries;
     admin
@@ -135,6 +138,8 @@ async fn a_wrong_filter_is_a_400_that_says_what_is_right() {
     let admin = holding(Vec::new()).await;
     for (query, says) in [
         ("stat=dead", "`stat` is no filter; there are route upstream state"),
+        ("stat=dead", "; did you mean `state`?"),
+        ("reason=rejectd", "; did you mean `rejected`?"),
         ("state=done", "pending active delivered dead discarded"),
         ("reason=tired", "rejected exhausted expired invalid expression unroutable"),
         ("since=yesterday", "`yesterday` is neither a time (2026-01-31T12:00:00Z)"),
