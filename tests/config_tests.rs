@@ -74,6 +74,10 @@ async fn what_differs_is_shown_and_the_exit_code_tells() {
     let (code, _, said) = test(&file, &[]).await;
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("there is no route `award-point`; did you mean `award-points`?"));
+    let (code, told, _) = test(&file, &["--json"]).await;
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((code, &told["valid"]), (Some(78), &false.into()));
+    assert_eq!(told["problems"].as_array().map(Vec::len), Some(4), "{told}");
 }
 
 #[tokio::test]
