@@ -17,4 +17,5 @@ mod reload;
 mod replies;
 mod third_party_clients;
 mod tidy;
+mod traces;
 mod webhook_protections;
