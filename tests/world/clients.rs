@@ -58,12 +58,21 @@ pub async fn describe(document: &Value, answers: &Value) -> Vec<String> {
     wrong.map(|one| one.as_str().expect("text").to_owned()).collect()
 }
 
-async fn ask(question: &Value) -> Value {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = here.join("../target/clients/bin/python");
+/// The Python that the clients are installed for.
+pub(crate) fn python() -> PathBuf {
+    let python = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/clients/bin/python");
     assert!(python.is_file(), "the clients are not installed: run tests/install-clients.sh");
-    let mut child = Command::new(python)
-        .arg(here.join("clients/client.py"))
+    python
+}
+
+/// A script beside them.
+pub(crate) fn script(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+async fn ask(question: &Value) -> Value {
+    let mut child = Command::new(python())
+        .arg(script("client.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -12,6 +12,13 @@ use bytes::Bytes;
 use super::*;
 use crate::queue::{AttemptRecord, Content, Fed, Outcome, State};
 
+mod act;
+mod format;
+mod list;
+mod many;
+mod model;
+mod pauses;
+mod recount;
 mod replies;
 mod seen;
 
@@ -113,8 +120,33 @@ impl Bench {
         self.queue.routes().iter().find(|route| &*route.name == "r").unwrap().counts
     }
 
+    /// Opens the file anew, as a process that starts after this one.
+    async fn again(&self, hold: bool) -> Self {
+        let bench = self.crash().await;
+        bench.queue.configure(vec![settings("r", hold), settings("other", false)]).await.unwrap();
+        bench
+    }
+
+    async fn keyed(&self, batch: &[(&str, &str)]) -> Vec<Appended> {
+        let appends = batch.iter().map(|(id, key)| pending(id, Some(key))).collect();
+        self.append(appends).await.unwrap()
+    }
+
+    async fn act(&self, action: Action, id: DeliveryId) -> Result<(), QueueError> {
+        self.queue.act(action, id).await
+    }
+
     fn pass(&self, ms: i64) {
         self.now.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+/// Whatever a test did: the counters are what the tables hold, and every lane is in order.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            recount::check(&self.options.path);
+        }
     }
 }
 
