@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ConfigSource, Generation, Parts, ReloadError, Reloaded, Shared};
 use crate::{
     config::{Loaded, Report},
-    telemetry::LogHandle,
+    telemetry::{LogHandle, ReloadResult},
 };
 
 /// Whom to tell what came of it.
