@@ -17,6 +17,7 @@ mod rabbitmq_consumer;
 mod rabbitmq_publisher;
 mod reload;
 mod replies;
+mod stopping;
 mod third_party_clients;
 mod tidy;
 mod traces;
