@@ -463,7 +463,10 @@ async fn every_operation_that_is_described_answers_as_it_is_described() {
     let api = Api::with(|api| api.script = vec![AnswerConfig::status(404)]).await;
     let gateway = Gateway::start(&embedded(&api.url(), "")).await;
     let base = gateway.admin().await;
-    let event = |id: &str| json!({ "specversion": "1.0", "id": id, "source": "/s", "type": "t", "data": { "n": 1 } });
+    let event = |id: &str| {
+        let data = json!({ "n": 1 });
+        json!({ "specversion": "1.0", "id": id, "source": "/s", "type": "t", "data": data })
+    };
     for (id, state) in [("one", "dead"), ("two", "delivered")] {
         let url = "/api/v1/events?exchange=orders";
         let said = called(&base, "post", "/api/v1/events", url, Some(&event(id))).await;
