@@ -86,11 +86,11 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// The next deliveries to act on, and where to go on.
-pub(super) fn find(
-    connection: &Connection,
-    search: &Search,
-) -> rusqlite::Result<(Vec<(DeliveryId, State)>, Option<DeliveryId>)> {
+/// Deliveries and the states they were found in, and where to go on.
+type Fit = (Vec<(DeliveryId, State)>, Option<DeliveryId>);
+
+/// The next deliveries to act on.
+pub(super) fn find(connection: &Connection, search: &Search) -> rusqlite::Result<Fit> {
     let mut all = Vec::new();
     let next = walk_fit(connection, search, |found| {
         all.push((DeliveryId(found.id), found.state));
