@@ -20,7 +20,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tidegate_adapters::{
     Accepted, Arrival, Data, DeliveryId, Event, Intake, Refused,
-    rabbitmq::{self, BrokerConfig, ConnectionState, ConsumerConfig, Consumers, PublishError},
+    rabbitmq::{
+        self, Broker, BrokerConfig, ConnectionState, ConsumerConfig, Consumers, PublishError,
+        Server, Wanted, WantedConsumer,
+    },
 };
 use tidegate_tests::{
     amqp::{Message, Publisher},
@@ -137,12 +140,18 @@ struct Running {
 
 impl Running {
     fn start(url: &str, routes: Vec<Route>) -> Self {
-        let mut consumers = Consumers::new(broker(url)).expect("a good configuration");
-        for route in routes {
-            let intake = Arc::new(Shared(route.intake));
-            consumers.add(route.name.into(), route.config, route.ordered, intake);
-        }
-        let (stop, state) = (CancellationToken::new(), consumers.state());
+        let nothing_unbound = |_| -> BoxFuture<'static, ()> { Box::pin(std::future::ready(())) };
+        let server = Server::new(Broker::new(&broker(url)).expect("a good configuration"));
+        let consumers = Consumers::new(&server, nothing_unbound);
+        let wanted = routes.into_iter().map(|route| WantedConsumer {
+            route: route.name.into(),
+            config: Arc::new(route.config),
+            ordered: route.ordered,
+            intake: Arc::new(Shared(route.intake)),
+        });
+        let handle = consumers.handle();
+        handle.set(Wanted { consumers: wanted.collect(), unbind: Vec::new() });
+        let (stop, state) = (CancellationToken::new(), handle.state());
         let task = Some(tokio::spawn(consumers.run(stop.clone())));
         Self { stop, state, task }
     }
@@ -605,7 +614,7 @@ async fn publish_once(
     key: &str,
     event: &Event,
 ) -> Result<(), PublishError> {
-    let publisher = rabbitmq::Publisher::new(config.clone()).expect("a broker");
+    let publisher = rabbitmq::Publisher::new(&Server::new(Broker::new(config).expect("a broker")));
     let (handle, stop) = (publisher.handle(), CancellationToken::new());
     let running = tokio::spawn(publisher.run(stop.clone()));
     let published = handle.publish(exchange, key, event.clone()).await;

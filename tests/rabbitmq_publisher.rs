@@ -26,7 +26,8 @@ use tidegate_adapters::{
     Request, Timestamp, Verdict,
     expression::Input,
     rabbitmq::{
-        BrokerConfig, ConnectionState, PublishHandle, PublishService, PublishTarget, Publisher,
+        Broker, BrokerConfig, ConnectionState, PublishHandle, PublishService, PublishTarget,
+        Publisher, Server,
     },
     secret::Mask,
 };
@@ -60,7 +61,8 @@ impl Running {
     fn start(url: &str) -> Self {
         let broker = json!({ "url": url, "heartbeat": "10s" });
         let broker: BrokerConfig = serde_json::from_value(broker).expect("a broker");
-        let publisher = Publisher::new(broker).expect("a good configuration");
+        let publisher =
+            Publisher::new(&Server::new(Broker::new(&broker).expect("a good configuration")));
         let (service, handle) = (publisher.service(), publisher.handle());
         let (state, flowing) = (publisher.state(), publisher.flowing());
         let stop = CancellationToken::new();
@@ -170,7 +172,7 @@ fn event(id: &str) -> Event {
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
         extensions: BTreeMap::new(),
-        traceparent: Some(TRACEPARENT.to_owned()),
+        traceparent: tidegate_adapters::TraceContext::parse(TRACEPARENT),
         hops: 0,
         data: Data::Json(r#"{"total":12.50}"#.into()),
     }

@@ -59,6 +59,17 @@ impl Embedded {
         self.bindings.write().insert(route.into(), Binding { wants, intake });
     }
 
+    /// Unbinds every route that is not among `routes`.
+    pub fn keep_only(&self, routes: &std::collections::BTreeSet<Arc<str>>) {
+        self.bindings.write().retain(|route, binding| {
+            let kept = routes.contains(route);
+            if !kept {
+                binding.intake.connected(false);
+            }
+            kept
+        });
+    }
+
     /// Publishes `event`; answers how many routes it is for (0: nothing is bound for it). An event
     /// that matches several bindings of a route is offered to it once, as in RabbitMQ.
     ///
@@ -135,6 +146,9 @@ impl tower::Service<Call> for EmbeddedService {
             };
             let mut event = Event::clone(&call.delivery.event);
             event.hops += 1;
+            if let Some(trace) = &request.trace {
+                event.traceparent = Some(trace.clone());
+            }
             if event.hops > HOPS_MAX {
                 let why = format!(
                     "{HOPS_MAX} moves inside led to it: its routes go round in a ring; look at \

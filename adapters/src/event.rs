@@ -32,6 +32,8 @@ use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::TraceContext;
+
 /// Moves inside Tidegate at most: a ring of routes would go round for ever.
 pub const HOPS_MAX: u32 = 16;
 
@@ -59,8 +61,8 @@ pub struct Event {
     /// Extension attributes: strings, booleans and integers, under names that
     /// [`attribute::is_extension_name`] allows.
     pub extensions: BTreeMap<String, Value>,
-    /// W3C `traceparent` it travelled with, beside the event or in it. Of the right shape.
-    pub traceparent: Option<String>,
+    /// The trace it travelled in, as said beside the event or in it.
+    pub traceparent: Option<TraceContext>,
     /// Moves inside Tidegate that led to it: replies, and what the embedded broker hands on.
     /// Transport, like `traceparent`: no attribute, and 0 for what came from outside.
     pub hops: u32,
@@ -143,8 +145,7 @@ impl Event {
     /// About how much memory it takes, in bytes.
     #[must_use]
     pub fn size_hint(&self) -> usize {
-        let optional =
-            [&self.subject, &self.time, &self.datacontenttype, &self.dataschema, &self.traceparent];
+        let optional = [&self.subject, &self.time, &self.datacontenttype, &self.dataschema];
         let optional: usize = optional.into_iter().flatten().map(String::len).sum();
         let required = self.id.len() + self.source.len() + self.kind.len();
         let extensions = self

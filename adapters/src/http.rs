@@ -16,7 +16,7 @@ pub use self::{
         StandardWebhooksConfig,
     },
     caller::Api,
-    receiver::Receiver,
+    receiver::{Hooks, Receiver, ReceiverHandle},
     webhook::{Hook, ServerConfig, WebhookConfig, WebhookLimitConfig},
 };
 
@@ -28,9 +28,13 @@ pub(crate) mod testing;
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use crate::expression::{Expression, Template};
+use crate::{
+    TraceContext,
+    expression::{Expression, Template},
+};
 
 /// What we call ourselves.
 pub(crate) const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
@@ -195,6 +199,23 @@ pub struct HttpRequest {
     pub answer: Arc<caller::AnswerRules>,
     /// How far it got; shared by its clones.
     pub progress: caller::Progress,
+}
+
+impl HttpRequest {
+    /// Puts `trace` on the wire, unless the route or its upstream sets a `traceparent` itself.
+    pub fn carry(&mut self, trace: &TraceContext) {
+        const PARENT: HeaderName = HeaderName::from_static("traceparent");
+        const STATE: HeaderName = HeaderName::from_static("tracestate");
+        const FITS: &str = "a trace context is printable ASCII";
+        if self.headers.contains_key(PARENT) {
+            return;
+        }
+        let parent = HeaderValue::try_from(trace.to_string()).expect(FITS);
+        self.headers.insert(PARENT, parent);
+        if let Some(state) = trace.state() {
+            self.headers.insert(STATE, HeaderValue::from_str(state).expect(FITS));
+        }
+    }
 }
 
 impl fmt::Debug for ApiConfig {

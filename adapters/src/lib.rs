@@ -20,18 +20,22 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
+pub mod clock;
 pub mod event;
 pub mod expression;
 mod intake;
 pub mod secret;
+pub mod trace;
 pub mod units;
 
 pub mod embedded;
 pub mod http;
+pub mod otlp;
 pub mod rabbitmq;
 
 pub use event::{Data, Event};
 pub use intake::{Accepted, Arrival, Intake, Invalid, Refused, Rejection};
+pub use trace::TraceContext;
 
 /// Wall-clock milliseconds since the Unix epoch. Passed in as an argument wherever it matters, so
 /// that code can be tested at any time of day.
@@ -44,6 +48,13 @@ impl Timestamp {
     pub fn after(self, duration: Duration) -> Self {
         let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(ms))
+    }
+
+    /// The moment `duration` before this one, saturating.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(ms))
     }
 
     /// How long ago `earlier` was, seen from here; zero when it lies ahead.
@@ -84,7 +95,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// All attempts so far, for numbering them.
     pub tries: u32,
-    /// When the first attempt was made; `retry.within` counts from here.
+    /// When the first attempt was made, by the route's own clock: wall time less all the time it
+    /// was paused. `retry.within` counts from here.
     pub first_attempt_at: Option<Timestamp>,
 }
 
@@ -120,6 +132,16 @@ pub enum Request {
     Http(http::HttpRequest),
     /// A message for a RabbitMQ exchange, or its stand-in on the embedded broker.
     Rabbitmq(rabbitmq::PublishRequest),
+}
+
+impl Request {
+    /// Puts `trace` on the wire, as `traceparent` and `tracestate`.
+    pub fn carry(&mut self, trace: &TraceContext) {
+        match self {
+            Self::Http(request) => request.carry(trace),
+            Self::Rabbitmq(request) => request.trace = Some(trace.clone()),
+        }
+    }
 }
 
 /// The way back from the leaf to the rate limit.

@@ -30,6 +30,7 @@ pub mod consumer;
 pub mod publisher;
 
 mod backoff;
+mod consumers;
 mod greeting;
 mod message;
 mod prefetch;
@@ -41,21 +42,16 @@ mod topology;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
-use tokio::{sync::watch, task::JoinSet};
-use tokio_util::sync::CancellationToken;
 
+pub use consumers::{Binding, Consumers, ConsumersHandle, Wanted, WantedConsumer};
 pub use publisher::{PublishError, PublishHandle, PublishService, Publisher};
-pub use session::{ConfigError, SessionError};
+pub use session::{Broker, ConfigError, Server, SessionError};
 pub use supervise::ConnectionState;
 pub use target::PublishTarget;
 pub use topology::check_arguments;
 
-use self::{
-    consumer::Consumer,
-    session::{Broker, Role},
-};
 use crate::{
-    Intake, Timestamp,
+    Timestamp, TraceContext,
     event::EventMapping,
     expression::Template,
     secret::{Mask, Secret},
@@ -105,7 +101,7 @@ pub struct ConsumerConfig {
 }
 
 /// One binding.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BindConfig {
     /// Declared as a durable topic exchange when missing.
@@ -168,74 +164,10 @@ pub struct PublishRequest {
     pub envelope: Envelope,
     /// What follows when nothing is bound for it.
     pub on_unroutable: OnUnroutable,
+    /// The trace it is sent in; without one, the event's.
+    pub trace: Option<TraceContext>,
     /// What its record is masked by.
     pub mask: Mask,
-}
-
-/// The consumers of all routes, and the connection they share.
-pub struct Consumers {
-    broker: Broker,
-    state: Arc<ConnectionState>,
-    consumers: Vec<Consumer>,
-}
-
-impl Consumers {
-    /// Of `config`, with no route yet. Connects to nothing.
-    ///
-    /// # Errors
-    /// When the URL is none, or a TLS file is missing or wrong.
-    pub fn new(config: BrokerConfig) -> Result<Self, ConfigError> {
-        let broker = Broker::new(&config)?;
-        Ok(Self { broker, state: Arc::default(), consumers: Vec::new() })
-    }
-
-    /// Adds a route. With `ordered` its RabbitMQ queue serves one consumer at a time.
-    pub fn add(
-        &mut self,
-        route: Arc<str>,
-        config: ConsumerConfig,
-        ordered: bool,
-        intake: Arc<dyn Intake>,
-    ) {
-        self.consumers.push(Consumer::new(route, config, ordered, intake));
-    }
-
-    /// How the connection is; may be asked at any time.
-    #[must_use]
-    pub fn state(&self) -> Arc<ConnectionState> {
-        Arc::clone(&self.state)
-    }
-
-    /// Consumes until `shutdown`, or until every intake has closed: then acks what was accepted
-    /// and closes the connection, each within 5 s.
-    ///
-    /// # Panics
-    /// When a consumer did: that is a defect, and its route would stand still unnoticed.
-    pub async fn run(self, shutdown: CancellationToken) {
-        if self.consumers.is_empty() {
-            return;
-        }
-        let (links, link) = watch::channel(None);
-        let all_ended = CancellationToken::new();
-        let mut consuming = JoinSet::new();
-        for consumer in self.consumers {
-            consuming.spawn(consumer.run(link.clone(), shutdown.clone()));
-        }
-        let ended = all_ended.clone();
-        let (broker, state) = (&self.broker, &self.state);
-        let supervising = supervise::supervise(broker, Role::Consume, state, &links, ended);
-        let consuming = async {
-            while let Some(ended) = consuming.join_next().await {
-                if let Err(failed) = ended
-                    && failed.is_panic()
-                {
-                    std::panic::resume_unwind(failed.into_panic());
-                }
-            }
-            all_ended.cancel();
-        };
-        tokio::join!(supervising, consuming);
-    }
 }
 
 /// The one place that reads the wall clock for RabbitMQ's ends.

@@ -1,18 +1,23 @@
 //! The admin listener: health, metrics, API.
 //!
-//! It reads what [`Inspect`] shows and nothing else. It keeps answering while the process drains,
+//! It reads what [`Inspect`] shows and changes what it offers, nothing else. It keeps answering while the process drains,
 //! so that `/readyz` can say so, and is the last part to stop.
 
 mod access;
 mod api;
+mod bulk;
+mod control;
 mod deliveries;
+mod endpoint;
 mod events;
+mod filter;
 mod health;
+mod openapi;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     body::{Body as _, Incoming},
@@ -29,8 +34,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{app::Inspect, config::AdminConfig, telemetry};
-use access::Access;
+use crate::{app::Inspect, config::did_you_mean, queue::Action, telemetry};
+use endpoint::{Endpoint, Missed};
 
 /// The most connections at once: scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 256;
@@ -40,10 +45,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection is not kept for longer, however busy it is: a peer that takes no answer would hold
-/// one of the few there are for good.
+/// one of the few there are for good. What it asked for last is still done.
 const CONNECTION_TIME: Duration = Duration::from_secs(600);
 
-/// For the answers under way when a connection is to end.
+/// For the answers under way when the process is to end.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// The largest request body.
@@ -57,7 +62,6 @@ type Answer = Response<Full<Bytes>>;
 /// A listener that is bound and does not serve yet.
 pub struct Admin {
     listener: TcpListener,
-    access: Arc<Access>,
 }
 
 impl Admin {
@@ -65,13 +69,10 @@ impl Admin {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(
-        address: SocketAddr,
-        config: &AdminConfig,
-    ) -> std::io::Result<(Self, SocketAddr)> {
+    pub async fn bind(address: SocketAddr) -> std::io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok((Self { listener, access: Arc::new(Access::new(config)) }, address))
+        Ok((Self { listener }, address))
     }
 
     /// Serves until `shutdown`; answers under way then get a second.
@@ -91,10 +92,9 @@ impl Admin {
                     }
                 },
             };
-            let (access, inspect) = (Arc::clone(&self.access), Arc::clone(&inspect));
-            let shutdown = shutdown.clone();
+            let (inspect, shutdown) = (Arc::clone(&inspect), shutdown.clone());
             connections.spawn(async move {
-                serve(stream, access, inspect, shutdown).await;
+                serve(stream, inspect, shutdown).await;
                 drop(slot);
             });
         }
@@ -113,15 +113,10 @@ impl Admin {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    access: Arc<Access>,
-    inspect: Arc<dyn Inspect>,
-    shutdown: CancellationToken,
-) {
+async fn serve(stream: TcpStream, inspect: Arc<dyn Inspect>, shutdown: CancellationToken) {
     let service = service_fn(move |request| {
-        let (access, inspect) = (Arc::clone(&access), Arc::clone(&inspect));
-        async move { Ok::<_, Infallible>(answer(request, &access, &*inspect).await) }
+        let inspect = Arc::clone(&inspect);
+        async move { Ok::<_, Infallible>(answer(request, &inspect).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -132,15 +127,22 @@ async fn serve(
         // What a peer does to its own connection is its own affair.
         _ = &mut connection => return,
         () = shutdown.cancelled() => {}
-        () = sleep(CONNECTION_TIME) => {}
+        () = sleep(CONNECTION_TIME) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                _ = &mut connection => return,
+                () = shutdown.cancelled() => {}
+                () = sleep(bulk::TIME_MAX) => {}
+            }
+        }
     }
     connection.as_mut().graceful_shutdown();
     // Whoever has not taken its answer by then goes without.
     let _ = timeout(LAST_ANSWER, connection).await;
 }
 
-async fn answer(request: Request<Incoming>, access: &Access, inspect: &dyn Inspect) -> Answer {
-    let mut answer = match route(request, access, inspect).await {
+async fn answer(request: Request<Incoming>, inspect: &Arc<dyn Inspect>) -> Answer {
+    let mut answer = match route(request, inspect).await {
         Ok(answer) | Err(answer) => answer,
     };
     let headers = answer.headers_mut();
@@ -150,50 +152,78 @@ async fn answer(request: Request<Incoming>, access: &Access, inspect: &dyn Inspe
     answer
 }
 
-async fn route(
-    request: Request<Incoming>,
-    access: &Access,
-    inspect: &dyn Inspect,
-) -> Result<Answer, Answer> {
+async fn route(request: Request<Incoming>, shared: &Arc<dyn Inspect>) -> Result<Answer, Answer> {
     let (head, body) = request.into_parts();
-    let path = head.uri.path().to_owned();
-    let operator = access.check(&head)?;
-    let reading = matches!(head.method, Method::GET | Method::HEAD);
-    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let inspect = &**shared;
+    let operator = access::check(&inspect.config().settings.admin, &head)?;
+    let path = head.uri.path();
+    let (endpoint, name) = endpoint::find(&head.method, path).map_err(|missed| match missed {
+        Missed::Nowhere => problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}")),
+        Missed::Method(allowed) => not_allowed(&allowed),
+    })?;
     let query = head.uri.query().unwrap_or("");
-    match (&parts[..], reading) {
-        (["healthz"], true) => Ok(health::alive(inspect).await),
-        (["readyz"], true) => Ok(health::ready(inspect)),
-        (["metrics"], true) => {
+    let reads = operator.reads;
+    let operator = &*operator.name;
+    match endpoint {
+        Endpoint::Alive => Ok(health::alive(inspect).await),
+        Endpoint::Ready => Ok(health::ready(inspect, reads)),
+        Endpoint::Metrics => {
             let text = telemetry::Metrics::render(&inspect.metrics(), inspect).await;
             Ok(with_type(StatusCode::OK, telemetry::CONTENT_TYPE, text))
         }
-        (["api", "v1", "routes"], true) => api::routes(inspect).await,
-        (["api", "v1", "routes", name], true) => api::route(inspect, name).await,
-        // The one name that holds a slash: the route of a route's replies.
-        (["api", "v1", "routes", name, "reply"], true) => {
-            api::route(inspect, &format!("{name}/reply")).await
+        Endpoint::OpenApi => Ok(with_type(StatusCode::OK, JSON, openapi::document())),
+        Endpoint::Routes => api::routes(inspect).await,
+        Endpoint::Route => api::route(inspect, &name).await,
+        Endpoint::Upstreams => api::upstreams(inspect),
+        Endpoint::Upstream => api::upstream(inspect, &name),
+        Endpoint::Deliveries => deliveries::deliveries(inspect, query).await,
+        Endpoint::Delivery => deliveries::delivery(inspect, &name).await,
+        Endpoint::Publish => {
+            let body = take(&head, body, &[JSON, events::STRUCTURED]).await?;
+            events::publish(inspect, operator, &head, query, body).await
         }
-        (["api", "v1", "upstreams"], true) => api::upstreams(inspect),
-        (["api", "v1", "upstreams", name], true) => api::upstream(inspect, name),
-        (["api", "v1", "deliveries"], true) => deliveries::deliveries(inspect, query).await,
-        (["api", "v1", "deliveries", id], true) => deliveries::delivery(inspect, id).await,
-        (["api", "v1", "events"], false) if head.method == Method::POST => {
-            if !body.is_end_stream() {
-                access.check_body(&head)?;
-            }
-            let body = read(body).await?;
-            events::publish(inspect, &operator, &head, query, body).await
+        Endpoint::ReplayDeliveries | Endpoint::DiscardDeliveries => {
+            let body = take(&head, body, &[JSON]).await?;
+            let action = match endpoint {
+                Endpoint::ReplayDeliveries => Action::Replay,
+                _ => Action::Discard,
+            };
+            bulk::act(shared, operator, action, &body).await
         }
-        (["api", "v1", "events"], _) => Err(not_allowed("POST")),
-        (["healthz" | "readyz" | "metrics"], false)
-        | (["api", "v1", "routes" | "upstreams" | "deliveries"], false)
-        | (["api", "v1", "routes", _, "reply"], false)
-        | (["api", "v1", "routes" | "upstreams" | "deliveries", _], false) => {
-            Err(not_allowed("GET, HEAD"))
+        verb => {
+            control::no_body(&take(&head, body, &[JSON]).await?)?;
+            command(inspect, operator, verb, &name).await
         }
-        _ => Err(problem(StatusCode::NOT_FOUND, &format!("there is nothing at {path}"))),
     }
+}
+
+/// What an operator asks for by the path alone.
+async fn command(
+    inspect: &dyn Inspect,
+    operator: &str,
+    verb: Endpoint,
+    name: &str,
+) -> Result<Answer, Answer> {
+    match verb {
+        Endpoint::PauseRoute => control::pause_route(inspect, operator, name, true).await,
+        Endpoint::ResumeRoute => control::pause_route(inspect, operator, name, false).await,
+        Endpoint::PauseUpstream => control::pause_upstream(inspect, operator, name, true).await,
+        Endpoint::ResumeUpstream => control::pause_upstream(inspect, operator, name, false).await,
+        Endpoint::ResetUpstream => control::reset_upstream(inspect, operator, name),
+        Endpoint::ReplayDelivery => control::act(inspect, operator, Action::Replay, name).await,
+        Endpoint::DiscardDelivery => control::act(inspect, operator, Action::Discard, name).await,
+        Endpoint::Reload => control::reload(inspect, operator).await,
+        _ => unreachable!("`route` has taken the others"),
+    }
+}
+
+/// The body, if it is of one of `types`; none at all is an empty one.
+async fn take(head: &Parts, body: Incoming, types: &[&str]) -> Result<Bytes, Answer> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    access::check_body(head, types)?;
+    read(body).await
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Answer> {
@@ -215,14 +245,17 @@ fn problem(status: StatusCode, detail: &str) -> Answer {
     with_type(status, "application/problem+json", body.to_string())
 }
 
-fn not_allowed(allow: &'static str) -> Answer {
-    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed here: {allow}"));
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+fn not_allowed(allowed: &str) -> Answer {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed here: {allowed}"));
+    let allowed = HeaderValue::from_str(allowed).expect("names of methods are ASCII");
+    answer.headers_mut().insert(header::ALLOW, allowed);
     answer
 }
 
-fn missing(what: &str, name: &str) -> Answer {
-    problem(StatusCode::NOT_FOUND, &format!("there is no {what} `{name}`"))
+/// 404, with the name among `known` that was meant, if one is near.
+fn missing<'n>(what: &str, name: &str, known: impl IntoIterator<Item = &'n str>) -> Answer {
+    let near = did_you_mean(name, known);
+    problem(StatusCode::NOT_FOUND, &format!("there is no {what} `{name}`{near}"))
 }
 
 /// 200 with `body`, every secret in it masked: an event or an answer may echo one.

@@ -12,8 +12,10 @@
 //! types below are dumb: what they describe is built elsewhere, by `X::new(config)`.
 
 mod address;
+mod cases;
 mod check;
 mod environment;
+mod fingerprint;
 mod interpolate;
 mod load;
 mod names;
@@ -27,7 +29,11 @@ mod tree;
 mod walk;
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,9 +45,18 @@ use tidegate_adapters::{
     secret::{Mask, Secret},
     units,
 };
+use url::Url;
 
+pub use cases::{
+    Expect, ExpectedAnswer, ExpectedMessage, ExpectedRequest, Given, GivenMessage, GivenWebhook,
+    ScriptedAnswer, TestConfig,
+};
+pub(crate) use check::in_words;
 pub use environment::Environment;
-pub use load::load;
+pub use fingerprint::Fingerprints;
+pub(crate) use load::files_in;
+pub use load::{load, load_over};
+pub(crate) use report::did_you_mean;
 pub use report::{Place, Problem, Report, to_json};
 pub use route::{OnDead, ReplyConfig, ReplyOn, RouteConfig, Source, Target};
 
@@ -52,6 +67,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is odd about it, sorted by place, and harmless.
     pub warnings: Vec<Problem>,
+    /// Every file it was read from or names: a change of one may change it.
+    pub files: BTreeSet<PathBuf>,
 }
 
 /// A configuration that validated: every name resolves, every expression compiled.
@@ -63,8 +80,14 @@ pub struct Config {
     pub upstreams: BTreeMap<Arc<str>, UpstreamConfig>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, RouteConfig>,
+    /// What the routes are tested by, by name; a running gateway has no use for them.
+    pub tests: BTreeMap<String, TestConfig>,
     /// Every secret value met while loading.
     pub mask: Mask,
+    /// What tells it from another.
+    pub fingerprints: Fingerprints,
+    /// 16 hexadecimal digits that are the same wherever the same is configured; secrets left out.
+    pub hash: String,
 }
 
 /// What is neither a route nor an upstream.
@@ -83,6 +106,8 @@ pub struct Settings {
     pub shutdown: ShutdownConfig,
     /// Logs.
     pub log: LogConfig,
+    /// Traces; none without.
+    pub telemetry: Option<TelemetryConfig>,
 }
 
 /// `admin:`.
@@ -209,6 +234,16 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// `telemetry:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// The collector: OTLP over gRPC where it names no path, else over HTTP to that path.
+    pub otlp: Url,
+    /// The share of traces that are recorded, of those that begin here; in [0, 1].
+    pub sample: f64,
 }
 
 /// `upstreams.<name>`.

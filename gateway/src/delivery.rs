@@ -15,6 +15,14 @@
 //! a task of its own and settles what it did; the loop releases the delivery when that is
 //! committed. There is no `?` between a claim and its settlement.
 //!
+//! # Orders
+//!
+//! A loop is told what to do by [`Orders`]: the route as the configuration in force has it, or
+//! that there is none. It takes up new ones between two offers, so what it holds keeps its order
+//! and is rendered anew; what is under way ends as it began. A loop without a route holds nothing
+//! and waits to be given one again: its attempts under way still settle, once, here. A paused
+//! route keeps what it holds, and offers nothing.
+//!
 //! # Never twice, never lost
 //!
 //! - A delivery in hand is in the window's `held` until its settlement is *committed*, so a page
@@ -22,6 +30,10 @@
 //! - The feed goes live *before* the page that catches up is read, and what gathered in it
 //!   meanwhile is taken over right after, before any release: it is in both or in one, never in
 //!   none, and `held` tells the doubles apart.
+//! - What an operator discards is claimed by the queue first, and the feed's epoch changes before
+//!   that claim is given back. So a claim of ours that succeeds under the epoch our window was
+//!   filled under is on something that is still pending; under another one the window is dropped
+//!   and read again.
 
 pub mod intake;
 pub mod reply;
@@ -29,35 +41,33 @@ pub mod schedule;
 
 mod activity;
 mod attempt;
+mod offer;
 mod route;
+mod seat;
 mod window;
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tidegate_adapters::{
-    Call, Delivery, DeliveryId, Failure, Request, Timestamp,
-    expression::{Input, Place, Variables},
-};
+use tidegate_adapters::{DeliveryId, Timestamp};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    protect::{Admission, rate_limit::Keys},
-    queue::{Fed, Feed, Outcome, Queue, QueueError, Settlement},
+    queue::{Fed, Feed, Queue, QueueError},
     telemetry::Metrics,
 };
 pub use activity::Activity;
-pub use route::{Route, Target};
+pub use route::{Route, Target, prepare};
+pub use seat::Seat;
 
-use attempt::Attempt;
-use window::{Candidate, PAGE, Window, earliest};
+use window::{PAGE, Window, earliest};
 
 /// Wall time, as an argument.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -68,9 +78,17 @@ const ASIDE_MAX: Duration = Duration::from_secs(2);
 /// After an error of the store that is not final, how long until it is asked again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a loop is to do: deliver as this route says, or nothing.
+pub type Orders = Option<Arc<Route>>;
+
 /// The loop of one route.
 pub struct Loop {
-    route: Arc<Route>,
+    name: Arc<str>,
+    orders: watch::Receiver<Orders>,
+    /// The orders taken up.
+    route: Orders,
+    /// The feed's epoch before the window was last filled.
+    epoch: u64,
     queue: Arc<dyn Queue>,
     feed: Arc<Feed>,
     window: Window,
@@ -97,19 +115,23 @@ enum Offered {
 }
 
 impl Loop {
-    /// The loop of `route`. Runs nothing yet.
+    /// The loop of the route `name`. Runs nothing yet.
     #[must_use]
     pub fn new(
-        route: Arc<Route>,
+        name: Arc<str>,
+        orders: watch::Receiver<Orders>,
         queue: Arc<dyn Queue>,
         activity: Arc<Activity>,
         metrics: Metrics,
         clock: Clock,
     ) -> Self {
-        let feed = queue.feed(&route.name);
+        let feed = queue.feed(&name);
         activity.progress(clock());
         Self {
-            route,
+            name,
+            orders,
+            route: None,
+            epoch: feed.epoch(),
             queue,
             feed,
             window: Window::default(),
@@ -121,42 +143,81 @@ impl Loop {
         }
     }
 
-    /// Delivers until `shutdown`, then finishes what is under way, for at most `drain`. What is
-    /// unfinished then is still pending. Ends early when the queue is closed.
-    pub async fn run(mut self, shutdown: CancellationToken, drain: Duration) {
-        loop {
+    /// Delivers until `shutdown`, then finishes what is under way, for at most `drain` as it stands
+    /// then. What is unfinished after that is still pending. Ends early when the queue is closed.
+    pub async fn run(mut self, shutdown: CancellationToken, drain: watch::Receiver<Duration>) {
+        self.orders.mark_changed();
+        while !shutdown.is_cancelled() {
             // Not only while waiting: a loop that always finds work would never release any.
             while let Some(finished) = self.attempts.try_join_next() {
                 self.finished(finished);
             }
-            match self.refill().await {
-                Ok(()) => {}
-                Err(QueueError::Closed) => break,
-                Err(error) => {
-                    tracing::error!(route = %self.route.name, %error, "cannot read what is due");
-                    self.pause(&shutdown).await;
-                }
-            }
-            if shutdown.is_cancelled() {
-                break;
-            }
-            let offered = match self.window.next(Instant::now()) {
-                Some(candidate) => self.offer(candidate, &shutdown).await,
-                None => self.wait(&shutdown).await,
+            self.take_orders();
+            let step = match self.route.clone() {
+                Some(route) if !self.feed.is_paused() => self.step(&route, &shutdown).await,
+                _ => self.stand(&shutdown).await,
             };
-            if let Offered::Stop = offered {
+            if let Offered::Stop = step {
                 break;
             }
         }
-        let drained = timeout(drain, async { while self.attempts.join_next().await.is_some() {} });
+        let most = *drain.borrow();
+        let drained = timeout(most, async { while self.attempts.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!(
-                route = %self.route.name,
+                route = %self.name,
                 unfinished = self.attempts.len(),
                 "stopping with attempts under way; they stay pending"
             );
         }
         self.attempts.shutdown().await;
+    }
+
+    /// Takes up new orders, if there are any.
+    fn take_orders(&mut self) {
+        // Whoever gives orders outlives the loop, or is about to stop it.
+        if !self.orders.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.route = self.orders.borrow_and_update().clone();
+        self.activity.progress((self.clock)());
+        if self.route.is_none() {
+            self.forget_window();
+        }
+    }
+
+    /// Lets go of all that is not under way; it is read again when there is somebody to read it.
+    fn forget_window(&mut self) {
+        self.window.forget_waiting();
+        self.feed.fall_behind();
+        self.next_at = None;
+    }
+
+    /// One round: what is due is taken in hand, and the first of it offered.
+    async fn step(&mut self, route: &Arc<Route>, shutdown: &CancellationToken) -> Offered {
+        match self.refill().await {
+            Ok(()) => {}
+            Err(QueueError::Closed) => return Offered::Stop,
+            Err(error) => {
+                tracing::error!(route = %self.name, %error, "cannot read what is due");
+                self.pause(shutdown).await;
+            }
+        }
+        match self.window.next(Instant::now()) {
+            Some(candidate) => self.offer(route, candidate, shutdown).await,
+            None => self.wait(shutdown).await,
+        }
+    }
+
+    /// Offers nothing until the orders change or the route is resumed.
+    async fn stand(&mut self, shutdown: &CancellationToken) -> Offered {
+        tokio::select! {
+            () = shutdown.cancelled() => return Offered::Stop,
+            Ok(()) = self.orders.changed() => self.orders.mark_changed(),
+            Some(finished) = self.attempts.join_next() => self.finished(finished),
+            () = self.feed.changed() => self.activity.progress((self.clock)()),
+        }
+        Offered::Done
     }
 
     /// Takes over what the feed holds, or a page of the store when it fell behind or a retry is
@@ -171,8 +232,12 @@ impl Loop {
         if !(behind || retry_due) {
             return Ok(());
         }
+        if self.epoch != self.feed.epoch() {
+            self.window.forget_waiting();
+            self.epoch = self.feed.epoch();
+        }
         self.feed.go_live();
-        let page = self.queue.page(&self.route.name, now, PAGE, self.window.held());
+        let page = self.queue.page(&self.name, now, PAGE, self.window.held());
         let page = match page.await {
             Ok(page) => page,
             Err(error) => {
@@ -216,6 +281,7 @@ impl Loop {
         let until = until.unwrap_or(now + Duration::from_secs(3600));
         tokio::select! {
             () = shutdown.cancelled() => return Offered::Stop,
+            Ok(()) = self.orders.changed() => self.orders.mark_changed(),
             Some(finished) = self.attempts.join_next() => self.finished(finished),
             () = self.feed.changed() => {}
             () = sleep_until(until) => {}
@@ -227,112 +293,6 @@ impl Loop {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(STORE_PAUSE) => {}
-        }
-    }
-
-    /// prepare → admit → claim → call; the attempt settles.
-    async fn offer(&mut self, candidate: Candidate, shutdown: &CancellationToken) -> Offered {
-        let delivery = Arc::clone(&candidate.delivery);
-        let prepared = catch_unwind(AssertUnwindSafe(|| self.prepare(&delivery)));
-        let (request, keys) = match prepared.unwrap_or_else(|_| Err(attempt::panicked())) {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                if self.queue.claim(delivery.id) {
-                    self.spawn(self.attempt(delivery).fail(failure));
-                } else {
-                    self.window.release(delivery.id);
-                }
-                return Offered::Done;
-            }
-        };
-        let keys = Arc::new(keys);
-        let permit = match self.admit(&candidate, &keys, shutdown).await {
-            None => return Offered::Stop,
-            Some(Admission::Later(at)) => {
-                self.put_aside(candidate, at);
-                return Offered::Done;
-            }
-            Some(Admission::Go(permit)) => permit,
-        };
-        self.activity.progress((self.clock)());
-        if !self.queue.claim(delivery.id) {
-            // Discarded while it waited; the permit is given back.
-            self.window.release(delivery.id);
-            return Offered::Done;
-        }
-        let attempt = delivery.tries + 1;
-        let call = Call { delivery: Arc::clone(&delivery), attempt, request, gate: permit.gate() };
-        self.spawn(self.attempt(delivery).make(call, permit));
-        Offered::Done
-    }
-
-    /// Renders the call, and the keys of the upstream's limits. Pure: no network, no token.
-    fn prepare(&self, delivery: &Arc<Delivery>) -> Result<(Request, Keys), Failure> {
-        let attempt = delivery.tries + 1;
-        let input = Input::event(Arc::clone(&delivery.event));
-        let request = self.route.target.prepare(delivery, attempt, &input)?;
-        let mut keys = Keys::with_capacity(self.route.limit_keys.len());
-        for template in &self.route.limit_keys {
-            let key = match template {
-                None => None,
-                Some(template) => template
-                    .render(&input, &Variables::default(), Place::OptionalField)
-                    .map_err(|failed| Failure::expression("rate_limit.key", &failed))?,
-            };
-            keys.push(key.map(Into::into));
-        }
-        Ok((request, keys))
-    }
-
-    /// Waits for admission; `None` when told to stop. What finishes meanwhile is released.
-    async fn admit(
-        &mut self,
-        candidate: &Candidate,
-        keys: &Arc<Keys>,
-        shutdown: &CancellationToken,
-    ) -> Option<Admission> {
-        let route = Arc::clone(&self.route);
-        let admission = route.upstream.admit(keys, candidate.since);
-        tokio::pin!(admission);
-        self.activity.waiting.store(true, Ordering::Relaxed);
-        let admitted = loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break None,
-                admitted = &mut admission => break Some(admitted),
-                Some(finished) = self.attempts.join_next() => self.finished(finished),
-            }
-        };
-        self.activity.waiting.store(false, Ordering::Relaxed);
-        admitted
-    }
-
-    /// Its key is limited until `at`: soon, it waits in memory; else in the store.
-    fn put_aside(&mut self, candidate: Candidate, at: Instant) {
-        let wait = at.saturating_duration_since(Instant::now());
-        let returned = match wait <= ASIDE_MAX {
-            true => self.window.put_aside(candidate, at),
-            false => Some(candidate),
-        };
-        let Some(Candidate { delivery, .. }) = returned else { return };
-        if !self.queue.claim(delivery.id) {
-            self.window.release(delivery.id);
-            return;
-        }
-        let outcome =
-            Outcome::Retry { at: (self.clock)().after(wait), attempts: delivery.attempts };
-        let settlement =
-            Settlement { delivery: Arc::clone(&delivery), outcome, attempt: None, reply: None };
-        self.spawn(self.attempt(delivery).settle(settlement));
-    }
-
-    fn attempt(&self, delivery: Arc<Delivery>) -> Attempt {
-        Attempt {
-            route: Arc::clone(&self.route),
-            delivery,
-            queue: Arc::clone(&self.queue),
-            metrics: self.metrics.clone(),
-            clock: Arc::clone(&self.clock),
         }
     }
 
@@ -350,7 +310,7 @@ impl Loop {
                 self.next_at = earliest(self.next_at, again_at);
             }
             // Attempts catch their own panics; only a runtime that is going away ends one so.
-            Err(error) => tracing::error!(route = %self.route.name, %error, "attempt ended"),
+            Err(error) => tracing::error!(route = %self.name, %error, "attempt ended"),
         }
     }
 }

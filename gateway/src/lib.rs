@@ -15,5 +15,6 @@ pub mod descriptors;
 pub mod mock;
 pub mod protect;
 pub mod queue;
+pub mod rehearsal;
 pub mod shutdown;
 pub mod telemetry;

@@ -14,6 +14,7 @@ pub mod concurrency;
 pub mod rate_limit;
 pub mod timeout;
 
+mod control;
 mod gate;
 mod permit;
 mod status;
@@ -36,11 +37,13 @@ use tokio::{
 use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{config::UpstreamConfig, telemetry::Metrics};
+pub use control::quiet_for;
 pub use permit::{Permit, Reported};
 pub use status::{BreakerState, BreakerStatus, LimitStatus, UpstreamStatus};
 
 use breaker::{Asked, Breaker, Change, Ticket};
 use concurrency::Concurrency;
+use control::Quiet;
 use gate::TokenGate;
 use rate_limit::{Keys, RateLimits, Taken};
 
@@ -52,9 +55,6 @@ pub const STALE_AFTER: Duration = Duration::from_millis(40);
 /// waits for its confirms.
 const PUBLISHES: NonZeroU32 = NonZeroU32::new(1024).expect("not zero");
 
-/// Quiet asked for without a time: 1 s, doubling up to this while it lasts.
-const QUIET_MAX: Duration = Duration::from_secs(60);
-
 /// What a target is to the loop: a call in, a receipt or a failure out.
 pub type Target = BoxCloneSyncService<Call, Receipt, Failure>;
 
@@ -62,8 +62,9 @@ pub type Target = BoxCloneSyncService<Call, Receipt, Failure>;
 #[derive(Debug)]
 pub struct Upstream {
     name: Arc<str>,
-    url: String,
-    breaker: Option<Mutex<Breaker>>,
+    url: Mutex<String>,
+    /// `None` is off.
+    breaker: Mutex<Option<Breaker>>,
     concurrency: Concurrency,
     limits: RateLimits,
     /// Of the broker only: whether it can be published to now.
@@ -78,12 +79,6 @@ pub struct Upstream {
     metrics: Metrics,
 }
 
-#[derive(Debug, Default)]
-struct Quiet {
-    until: Option<Instant>,
-    streak: u32,
-}
-
 /// What [`Upstream::admit`] answers.
 #[derive(Debug)]
 pub enum Admission {
@@ -91,6 +86,8 @@ pub enum Admission {
     Go(Permit),
     /// Only its key is limited, until then. Others of the route may go.
     Later(Instant),
+    /// The limits are others than its keys were made for: to be rendered again.
+    Stale,
 }
 
 impl Upstream {
@@ -99,8 +96,8 @@ impl Upstream {
     pub fn new(name: Arc<str>, config: &UpstreamConfig, metrics: Metrics, now: Instant) -> Self {
         Self {
             name,
-            url: display_url(&config.api.url),
-            breaker: config.breaker.clone().map(|config| Mutex::new(Breaker::new(config))),
+            url: Mutex::new(display_url(&config.api.url)),
+            breaker: Mutex::new(config.breaker.clone().map(Breaker::new)),
             concurrency: Concurrency::new(config.concurrency),
             limits: RateLimits::new(&config.rate_limit, now),
             flowing: None,
@@ -119,8 +116,8 @@ impl Upstream {
     pub fn broker(flowing: watch::Receiver<bool>, metrics: Metrics, now: Instant) -> Self {
         Self {
             name: "".into(),
-            url: String::new(),
-            breaker: None,
+            url: Mutex::default(),
+            breaker: Mutex::default(),
             concurrency: Concurrency::new(PUBLISHES),
             limits: RateLimits::new(&[], now),
             flowing: Some(flowing),
@@ -144,25 +141,10 @@ impl Upstream {
         self.flowing.is_some()
     }
 
-    /// Pauses or resumes: while paused nothing is admitted, and what waits is still pending.
-    pub fn pause(&self, paused: bool) {
-        if self.paused.swap(paused, Ordering::AcqRel) == paused {
-            return;
-        }
-        match paused {
-            true => tracing::warn!(upstream = %self.name, "upstream paused by an operator"),
-            false => tracing::info!(upstream = %self.name, "upstream resumed by an operator"),
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// Closes the breaker, and forgets the quiet that was asked for, of single keys too.
-    pub fn reset(&self) {
-        let change = self.breaker.as_ref().map(|breaker| breaker.lock().reset());
-        *self.quiet.lock() = Quiet::default();
-        self.limits.forget_quiet();
-        tracing::info!(upstream = %self.name, "upstream reset by an operator");
-        self.changed_to(change.unwrap_or(Change::None));
+    /// Which limits a call's [`Keys`] must be made for.
+    #[must_use]
+    pub fn limits_epoch(&self) -> u64 {
+        self.limits.epoch()
     }
 
     /// Waits until a call with these `keys` may go, in the order of the table above. `since` is
@@ -181,6 +163,7 @@ impl Upstream {
             match self.take_token(keys, since).await {
                 Token::Taken => {}
                 Token::Later(at) => return Admission::Later(at),
+                Token::Stale => return Admission::Stale,
                 Token::NotFlowing => continue,
             }
             // Last, since it may start the probe: nothing may wait between it and the call.
@@ -213,8 +196,8 @@ impl Upstream {
         let quiet_until = self.quiet.lock().until.filter(|until| *until > now);
         UpstreamStatus {
             name: Arc::clone(&self.name),
-            url: self.url.clone(),
-            breaker: self.breaker.as_ref().map(|breaker| breaker.lock().status(at)),
+            url: self.url.lock().clone(),
+            breaker: self.breaker.lock().as_ref().map(|breaker| breaker.status(at)),
             concurrency: self.concurrency.limit(),
             in_flight: self.concurrency.in_flight(),
             limits: self.limits.status(now),
@@ -263,7 +246,8 @@ impl Upstream {
         {
             return Some(Wait::Until(until));
         }
-        let breaker = self.breaker.as_ref()?.lock();
+        let breaker = self.breaker.lock();
+        let breaker = breaker.as_ref()?;
         if breaker.would_go(now) {
             return None;
         }
@@ -272,8 +256,9 @@ impl Upstream {
 
     /// `None`: it may not go after all.
     fn ask_breaker(&self) -> Option<Option<Ticket>> {
-        let Some(breaker) = &self.breaker else { return Some(None) };
-        match breaker.lock().ask(Instant::now()) {
+        let mut breaker = self.breaker.lock();
+        let Some(breaker) = &mut *breaker else { return Some(None) };
+        match breaker.ask(Instant::now()) {
             Asked::Go(ticket) => Some(Some(ticket)),
             Asked::WaitUntil(_) | Asked::WaitForProbe => None,
         }
@@ -281,6 +266,9 @@ impl Upstream {
 
     /// Takes a token of each limit, waiting in turn for those of the whole upstream.
     async fn take_token(&self, keys: &Keys, since: Instant) -> Token {
+        if keys.epoch != self.limits.epoch() {
+            return Token::Stale;
+        }
         if self.limits.is_unlimited() {
             return Token::Taken;
         }
@@ -294,7 +282,12 @@ impl Upstream {
             match self.limits.take(keys, since, now) {
                 Taken::Now => break,
                 Taken::Key(at) => return Token::Later(at),
-                Taken::Upstream(at) => tokio::time::sleep_until(at).await,
+                Taken::Stale => return Token::Stale,
+                // A reload may bring the next slot nearer.
+                Taken::Upstream(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.changed.notified() => {}
+                },
             }
         }
         self.metrics.rate_limit_wait(&self.name, asked.elapsed());
@@ -306,8 +299,8 @@ impl Upstream {
         let since = Instant::now();
         loop {
             let _turn = self.turnstile.lock().await;
-            match self.limits.take(keys, since, Instant::now()) {
-                Taken::Now => return,
+            match self.limits.take_admitted(keys, since, Instant::now()) {
+                Taken::Now | Taken::Stale => return,
                 Taken::Upstream(at) => tokio::time::sleep_until(at).await,
                 Taken::Key(at) => {
                     drop(_turn);
@@ -315,24 +308,6 @@ impl Upstream {
                 }
             }
         }
-    }
-
-    /// The upstream asked for quiet. Of many calls under way that all hear it, one counts.
-    fn hush(&self, keys: &Keys, asked: Option<Duration>, now: Instant) {
-        if self.limits.quiet(keys, asked, now) {
-            return;
-        }
-        let mut quiet = self.quiet.lock();
-        let already = quiet.until.is_some_and(|until| until > now);
-        if already && asked.is_none() {
-            return;
-        }
-        let pause = quiet_for(asked, quiet.streak);
-        if !already {
-            quiet.streak = quiet.streak.saturating_add(1);
-            tracing::warn!(upstream = %self.name, pause = ?pause, "upstream asked for quiet");
-        }
-        quiet.until = quiet.until.max(Some(now + pause));
     }
 
     fn changed_to(&self, change: Change) {
@@ -362,12 +337,6 @@ where
     )
 }
 
-/// How long to be quiet: what was asked for, else 1 s doubling to 1 min while it lasts.
-fn quiet_for(asked: Option<Duration>, streak: u32) -> Duration {
-    asked
-        .unwrap_or_else(|| Duration::from_secs(1).saturating_mul(1 << streak.min(6)).min(QUIET_MAX))
-}
-
 /// The address as shown to operators: without the user part, which is a secret.
 fn display_url(url: &url::Url) -> String {
     let mut url = url.clone();
@@ -387,5 +356,6 @@ enum Wait {
 enum Token {
     Taken,
     Later(Instant),
+    Stale,
     NotFlowing,
 }

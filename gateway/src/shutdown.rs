@@ -1,6 +1,6 @@
-//! From a signal to an orderly end.
+//! Signals: to an orderly end, and to a reload.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
@@ -29,4 +29,12 @@ pub fn on_signals() -> std::io::Result<CancellationToken> {
         }
     });
     Ok(token)
+}
+
+/// SIGHUP, which would end the process if nobody heard it: the configuration is to be read again.
+///
+/// # Errors
+/// When the system lets us install no handler.
+pub fn on_hangup() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

@@ -1,10 +1,15 @@
-//! What can be seen from outside: metrics and the log.
+//! What can be seen from outside: metrics, traces and the log.
 //!
 //! Counters and histograms are pushed here by whoever knows; gauges are read at scrape time, from
 //! the queue, the upstreams and the broker, so that they cannot drift from the truth.
 
+mod damper;
+mod export;
 mod gauges;
 mod log;
+mod recorder;
+mod span;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +21,9 @@ use prometheus_client::{
 use tidegate_adapters::{AttemptResult, DeadReason, Rejection};
 
 use crate::{app::Inspect, config::Config};
-pub use log::init_log;
+pub use export::Exporter;
+pub use log::{LogHandle, init_log};
+pub use trace::{AttemptSpan, Received, SourceTracer, TargetTracer, Tracer};
 
 /// The content type of [`Metrics::render`]: Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,6 +46,13 @@ struct Families {
     lag: Family<RouteLabels, Histogram, fn() -> Histogram>,
     rate_limit_wait: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
     commit: Histogram,
+    reloads: Family<ReloadLabels, Counter>,
+    spans: Family<SpanLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +85,14 @@ struct AttemptLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpanLabels {
+    result: &'static str,
+}
+
+const EXPORTED: SpanLabels = SpanLabels { result: "exported" };
+const DROPPED: SpanLabels = SpanLabels { result: "dropped" };
+
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ending {
@@ -95,6 +117,32 @@ impl Ending {
     }
 }
 
+/// What a reload came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// Another configuration is in force.
+    Changed,
+    /// It was the same.
+    Unchanged,
+    /// It was invalid, or could not be taken up; nothing has changed.
+    Invalid,
+    /// It wanted what only a restart changes; nothing has changed.
+    Restart,
+}
+
+impl ReloadResult {
+    const ALL: [Self; 4] = [Self::Changed, Self::Unchanged, Self::Invalid, Self::Restart];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Invalid => "invalid",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 impl Metrics {
     /// All families, with a series at 0 for what every route and upstream of `config` may count: a
     /// series that begins at 1 hides its first increase. Results of attempts other than success
@@ -102,21 +150,33 @@ impl Metrics {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let metrics = Self::empty();
-        for (route, settings) in &config.routes {
-            metrics.families.expect_route(route, &settings.upstream().unwrap_or_default().into());
-        }
-        for upstream in config.upstreams.keys() {
-            let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
-            drop(metrics.families.attempt_duration.get_or_create(&labels));
-            drop(metrics.families.rate_limit_wait.get_or_create(&labels));
+        metrics.expect(config);
+        if config.settings.telemetry.is_some() {
+            drop(metrics.families.spans.get_or_create(&EXPORTED));
+            drop(metrics.families.spans.get_or_create(&DROPPED));
         }
         metrics
     }
 
-    /// All families, without any series.
+    /// Has a series at 0 for what routes and upstreams of `config` may count and have not yet.
+    pub fn expect(&self, config: &Config) {
+        for (route, settings) in &config.routes {
+            self.families.expect_route(route, &settings.upstream().unwrap_or_default().into());
+        }
+        for upstream in config.upstreams.keys() {
+            let labels = UpstreamLabels { upstream: Arc::clone(upstream) };
+            drop(self.families.attempt_duration.get_or_create(&labels));
+            drop(self.families.rate_limit_wait.get_or_create(&labels));
+        }
+    }
+
+    /// All families, without a series of any route or upstream.
     #[must_use]
     pub fn empty() -> Self {
         let families = Families::new();
+        for result in ReloadResult::ALL {
+            drop(families.reloads.get_or_create(&ReloadLabels { result: result.as_str() }));
+        }
         let registry = Arc::new(families.register());
         Self { families: Arc::new(families), registry }
     }
@@ -141,7 +201,18 @@ impl Metrics {
 
     /// `tidegate_deliveries_total`.
     pub fn ended(&self, route: &Arc<str>, ending: Ending) {
-        self.families.ended.get_or_create(&ended_labels(route, ending)).inc();
+        self.ended_many(route, ending, 1);
+    }
+
+    /// `tidegate_deliveries_total`, by so many at once.
+    pub fn ended_many(&self, route: &Arc<str>, ending: Ending, deliveries: u64) {
+        self.families.ended.get_or_create(&ended_labels(route, ending)).inc_by(deliveries);
+    }
+
+    /// `tidegate_config_reloads_total`.
+    pub fn reloaded(&self, result: ReloadResult) {
+        let labels = ReloadLabels { result: result.as_str() };
+        self.families.reloads.get_or_create(&labels).inc();
     }
 
     /// `tidegate_attempts_total` and `tidegate_attempt_duration_seconds`.
@@ -179,6 +250,25 @@ impl Metrics {
         self.families.commit.observe(took.as_secs_f64());
     }
 
+    /// `tidegate_spans_total`: taken by the collector.
+    pub(crate) fn spans_exported(&self, spans: u64) {
+        self.families.spans.get_or_create(&EXPORTED).inc_by(spans);
+    }
+
+    /// `tidegate_spans_total`: there was no room, or the collector would not have them.
+    pub(crate) fn spans_dropped(&self, spans: u64) {
+        self.families.spans.get_or_create(&DROPPED).inc_by(spans);
+    }
+
+    pub(crate) fn spans_dropped_total(&self) -> u64 {
+        self.families.spans.get_or_create(&DROPPED).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spans_exported_total(&self) -> u64 {
+        self.families.spans.get_or_create(&EXPORTED).get()
+    }
+
     /// Everything, gauges included, in Prometheus' text format.
     pub async fn render(&self, inspect: &dyn Inspect) -> String {
         let mut text = String::new();
@@ -202,6 +292,8 @@ impl Families {
             lag: Family::new_with_constructor(long_times),
             rate_limit_wait: Family::new_with_constructor(short_times),
             commit: short_times(),
+            reloads: Family::default(),
+            spans: Family::default(),
         }
     }
 
@@ -255,10 +347,16 @@ impl Families {
             "Time a commit of the queue took, fsync included",
             self.commit.clone(),
         );
+        registry.register("spans", "Spans of traces, by what became of them", self.spans.clone());
         registry.register(
             "rate_limit_wait_seconds",
             "Time an admitted call waited for the rate limit",
             self.rate_limit_wait.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Reloads of the configuration, by what they came to",
+            self.reloads.clone(),
         );
         registry
     }

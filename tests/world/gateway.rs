@@ -27,6 +27,7 @@ pub struct Gateway {
     folder: TempDir,
     process: Option<Process>,
     environment: Vec<(String, String)>,
+    config: Option<PathBuf>,
     disk: Option<&'static str>,
     log: Arc<Mutex<String>>,
 }
@@ -43,7 +44,14 @@ impl Gateway {
     pub fn new(yaml: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("writable");
-        Self { folder, process: None, environment: Vec::new(), disk: None, log: Arc::default() }
+        Self {
+            folder,
+            process: None,
+            environment: Vec::new(),
+            config: None,
+            disk: None,
+            log: Arc::default(),
+        }
     }
 
     /// Configured with `yaml` and running.
@@ -56,6 +64,11 @@ impl Gateway {
     /// Sets an environment variable of its next start.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Reads its configuration from `path` instead of its own file.
+    pub fn set_config(&mut self, path: &Path) {
+        self.config = Some(path.to_owned());
     }
 
     /// Gives its queue a disk of its own, of `size` (`48m`), in memory and in a mount namespace of
@@ -135,6 +148,22 @@ impl Gateway {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("GET {path}: {text}"))
     }
 
+    /// POSTs `body` to `path` of the admin listener; the status and what it says.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.admin().await);
+        let answer = client()
+            .post(&url)
+            .header("Content-Type", "application/json")
+            .body(body.to_string())
+            .send()
+            .await
+            .expect("the admin listener answers");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a body");
+        let said = serde_json::from_str(&text).unwrap_or_else(|_| panic!("POST {path}: {text}"));
+        (status, said)
+    }
+
     /// GETs `path` of the admin listener as text.
     pub async fn text(&self, path: &str) -> String {
         let url = format!("{}{path}", self.admin().await);
@@ -201,7 +230,7 @@ impl Gateway {
         command
             .arg(verb)
             .arg("-c")
-            .arg(self.folder.path().join("gateway.yaml"))
+            .arg(self.config.clone().unwrap_or_else(|| self.folder.path().join("gateway.yaml")))
             .env("TIDEGATE__ADMIN__LISTEN", "127.0.0.1:0")
             .env("TIDEGATE__SERVER__LISTEN", "127.0.0.1:0")
             .env("TIDEGATE__QUEUE__SQLITE__PATH", self.folder.path().join("queue/tidegate.db"))

@@ -270,6 +270,20 @@ impl Vhost {
         kind == "rabbit_quorum_queue"
     }
 
+    /// What `queue` is bound to, as exchange and key; none when there is no such queue.
+    pub async fn bindings(&self, queue: &str) -> Vec<(String, String)> {
+        let list = format!(
+            "[[element(4, element(2, B)), element(3, B)] || B <- \
+             rabbit_binding:list_for_destination(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)), \
+             element(4, element(2, B)) =/= <<>>].",
+            self.name
+        );
+        let list = self.control.eval(&list).await;
+        let text = |value: &Value| value.as_str().expect("a name").to_owned();
+        let list = list.as_array().expect("a list comprehension").iter();
+        list.map(|binding| (text(&binding[0]), text(&binding[1]))).collect()
+    }
+
     /// Deletes `queue` under its consumers, and says how many messages were ready in it and so
     /// are lost.
     pub async fn delete_queue(&self, queue: &str) -> u64 {

@@ -262,6 +262,7 @@ fn call(hops: u32, on_unroutable: OnUnroutable) -> Call {
         headers: Vec::new(),
         envelope: crate::rabbitmq::Envelope::Cloudevents,
         on_unroutable,
+        trace: None,
         mask: crate::secret::Mask::default(),
     };
     let request = Request::Rabbitmq(request);

@@ -151,23 +151,6 @@ pub fn unix_time(number: i64) -> Option<String> {
     time.format(&Rfc3339).ok()
 }
 
-/// W3C Trace Context level 1, §3.2: `00-<32 hex>-<16 hex>-<2 hex>`, lower case, ids not all zero.
-/// A later version may say more behind the flags.
-#[must_use]
-pub fn is_traceparent(text: &str) -> bool {
-    const LENGTH: usize = 55;
-    let hex = |part: &str, length: usize| {
-        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        part.len() == length && part.bytes().all(digit)
-    };
-    let id = |part: &str, length: usize| hex(part, length) && part.bytes().any(|b| b != b'0');
-    let mut parts = text.split('-');
-    let mut part = || parts.next().unwrap_or("");
-    let version = part();
-    let known = hex(version, 2) && version != "ff" && id(part(), 32) && id(part(), 16);
-    known && hex(part(), 2) && (text.len() == LENGTH || version != "00") && text.len() <= 256
-}
-
 /// Whether a content type is JSON: `application/json`, `text/json` or any `+json`; parameters and
 /// case do not matter.
 #[must_use]

@@ -9,10 +9,13 @@ use serde_json::Value;
 
 use super::{
     Data, Event, EventError,
-    attribute::{check_attributes, is_json, is_traceparent, wrong},
+    attribute::{check_attributes, is_json, wrong},
     check_json,
 };
-use crate::expression::{Expression, Input, Place, Template, Variables};
+use crate::{
+    TraceContext,
+    expression::{Expression, Input, Place, Template, Variables},
+};
 
 /// `event:`: which expression fills which attribute. Absent ones have the envelope's default.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -144,8 +147,8 @@ impl Draft {
     }
 
     /// The event, and whether its id is its own: one that has none and is no CloudEvent gets a
-    /// `fresh` one. `traceparent` is the trace it travelled in; without one, the distributed
-    /// tracing extension is. What has not the right shape is no trace.
+    /// `fresh` one. `trace` is the one it travelled in; without one, the distributed tracing
+    /// extension is.
     ///
     /// `typeless` says what to do where no type is found.
     ///
@@ -154,13 +157,13 @@ impl Draft {
     pub fn finish(
         self,
         fresh: impl FnOnce() -> String,
-        traceparent: Option<&str>,
+        trace: Option<TraceContext>,
         typeless: &'static str,
     ) -> Result<(Event, bool), EventError> {
         let missing = "is missing: the envelope lacks it, and `event:` does not set it";
-        let extension = self.extensions.get("traceparent").and_then(Value::as_str);
-        let mut carried = traceparent.into_iter().chain(extension);
-        let traceparent = carried.find(|text| is_traceparent(text)).map(str::to_owned);
+        let extension = |name| self.extensions.get(name).and_then(Value::as_str);
+        let traceparent = trace
+            .or_else(|| TraceContext::carried(extension("traceparent")?, extension("tracestate")));
         let own_id = self.id.is_some();
         let id = match self.id {
             None if !self.complete => fresh(),

@@ -24,7 +24,7 @@ use super::{
     metadata_data, plain,
 };
 use crate::{
-    Arrival, Invalid, Timestamp,
+    Arrival, Invalid, Timestamp, TraceContext,
     expression::{Input, Variables},
 };
 
@@ -125,8 +125,10 @@ fn finish(
         fill_in(&mut draft, message, route, now);
     }
     let keyless = "is missing: the message has no routing key; set `event.type`";
-    let traceparent = message.headers.get("traceparent").and_then(Value::as_str);
-    draft.finish(|| uuid::Uuid::new_v4().to_string(), traceparent, keyless)
+    let header = |name| message.headers.get(name).and_then(Value::as_str);
+    let trace = header("traceparent")
+        .and_then(|parent| TraceContext::carried(parent, header("tracestate")));
+    draft.finish(|| uuid::Uuid::new_v4().to_string(), trace, keyless)
 }
 
 /// The defaults of an envelope that is not a CloudEvent; all but the id of one that has none.

@@ -14,10 +14,13 @@ use std::{collections::BTreeMap, fmt};
 use bytes::Bytes;
 use serde::de::{Error as _, MapAccess, Visitor};
 
+use crate::TraceContext;
+
 use super::{Data, Event, EventError, members::Name, not_json, write_member};
 
 const DATA: &str = "$data";
 const TRACEPARENT: &str = "$traceparent";
+const TRACESTATE: &str = "$tracestate";
 const HOPS: &str = "$hops";
 
 impl Event {
@@ -39,7 +42,11 @@ impl Event {
         }
         if let Some(traceparent) = &self.traceparent {
             json.push(b',');
-            write_member(&mut json, TRACEPARENT, traceparent);
+            write_member(&mut json, TRACEPARENT, &traceparent.to_string());
+            if let Some(state) = traceparent.state() {
+                json.push(b',');
+                write_member(&mut json, TRACESTATE, state);
+            }
         }
         if self.hops > 0 {
             json.push(b',');
@@ -78,7 +85,8 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
         let (mut id, mut source, mut kind) = (None, None, None);
         let (mut subject, mut time, mut datacontenttype) = (None, None, None);
-        let (mut dataschema, mut traceparent, mut binary) = (None, None, None);
+        let (mut dataschema, mut binary) = (None, None);
+        let (mut traceparent, mut tracestate) = (None::<Name<'_>>, None::<Name<'_>>);
         let mut hops = 0;
         let mut extensions = BTreeMap::new();
         while let Some(Name(name)) = map.next_key()? {
@@ -91,10 +99,14 @@ impl<'de> Visitor<'de> for Reader {
                 "datacontenttype" => datacontenttype = Some(map.next_value()?),
                 "dataschema" => dataschema = Some(map.next_value()?),
                 TRACEPARENT => traceparent = Some(map.next_value()?),
+                TRACESTATE => tracestate = Some(map.next_value()?),
                 HOPS => hops = map.next_value()?,
                 DATA => binary = Some(data_kind(&mut map)?),
                 _ if name.starts_with('$') => {
-                    return Err(A::Error::unknown_field(&name, &[DATA, TRACEPARENT, HOPS]));
+                    return Err(A::Error::unknown_field(
+                        &name,
+                        &[DATA, TRACEPARENT, TRACESTATE, HOPS],
+                    ));
                 }
                 _ => _ = extensions.insert(name.into_owned(), map.next_value()?),
             }
@@ -105,6 +117,9 @@ impl<'de> Visitor<'de> for Reader {
             Some(Kind::Absent) => Data::Absent,
             Some(Kind::Binary) => Data::Binary(self.data),
         };
+        let state = tracestate.as_ref().map(|Name(state)| &**state);
+        let traceparent =
+            traceparent.and_then(|Name(parent)| TraceContext::carried(&parent, state));
         Ok(Event {
             id: id.ok_or_else(|| A::Error::missing_field("id"))?,
             source: source.ok_or_else(|| A::Error::missing_field("source"))?,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jaq_core::{
-    Compiler, Ctx, Filter, Vars,
+    Compiler, Ctx, Filter, Native, Vars,
     compile::Undefined,
     data::JustLut,
     load::{
@@ -11,6 +11,7 @@ use jaq_core::{
         parse::{Def, Parser, Term},
         span,
     },
+    native::{bome, v},
     unwrap_valr,
 };
 use jaq_json::Val;
@@ -19,6 +20,9 @@ use super::{ExpressionError, OUTPUT_MAX, Variables, guard, library, weigh};
 
 /// The variables a program may mention, in the order they are passed.
 const VARIABLES: [&str; 5] = ["$route", "$delivery", "$attempt", "$idempotency_key", "$event"];
+
+/// Seconds since the Unix epoch: by our own clock, which can be stopped.
+const NOW: &str = "now";
 
 const MAIN: &str = "__main($route; $delivery; $attempt; $idempotency_key; $event)";
 
@@ -116,10 +120,12 @@ fn compile<'s>(
     let file = File { code: MAIN, path: () };
     let modules = Loader::new(prelude).load(arena, file).map_err(|_| None)?;
     let natives = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+    let ours = [weigh::FROM_JSON, NOW];
     let natives = natives
-        .filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name) && *name != weigh::FROM_JSON);
+        .filter(|(name, ..)| !guard::NATIVES_LEFT_OUT.contains(name) && !ours.contains(name));
+    let now = Native::new(|_| bome(Ok(Val::from(crate::clock::now().0 as f64 / 1000.0))));
     Compiler::default()
-        .with_funs(natives.chain(weigh::natives()))
+        .with_funs(natives.chain(weigh::natives()).chain([(NOW, v(0), now)]))
         .with_global_vars(VARIABLES)
         .compile(modules)
         .map_err(|errors| Some(errors.into_iter().flat_map(|(_, errors)| errors).collect()))

@@ -129,6 +129,14 @@ impl Auth {
         }
     }
 
+    /// What a rehearsal has in an OAuth2 token's stead.
+    pub(crate) fn stand_in(&self, refused: Option<u64>) -> Option<Token> {
+        match &self.authorization {
+            Authorization::OAuth2(_) => Some(Token::stand_in(refused.map_or(1, |last| last + 1))),
+            Authorization::None | Authorization::Fixed(_) => None,
+        }
+    }
+
     /// Puts everything on a request that is about to leave.
     pub(crate) fn apply(
         &self,

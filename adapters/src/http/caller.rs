@@ -12,6 +12,7 @@ mod dial;
 mod exchange;
 pub(crate) mod network;
 pub(crate) mod retry_after;
+pub mod script;
 
 use std::{
     sync::Arc,
@@ -98,13 +99,13 @@ impl Api {
             return Err(rules.broken(broken, Exchange::default()));
         }
         let no_token = |error, exchange| no_token(rules, error, exchange);
-        let first = self.auth.token(&self.client, None).await;
+        let first = self.token(None).await;
         let first = first.map_err(|error| no_token(error, Exchange::default()))?;
         call.gate.pass().await;
         let (mut exchange, mut answer) = self.send(&call, request, first.as_ref()).await?;
         // A token that the API does not take is renewed and the request sent again, once.
         if let Some(refused) = first.filter(|_| answer.status == http::StatusCode::UNAUTHORIZED) {
-            match self.auth.token(&self.client, Some(refused.generation)).await {
+            match self.token(Some(refused.generation)).await {
                 Ok(second) => {
                     call.gate.pass_again().await;
                     (exchange, answer) = self.send(&call, request, second.as_ref()).await?;
@@ -119,6 +120,14 @@ impl Api {
             exchange,
         };
         rules.read(&answer, context)
+    }
+
+    /// The OAuth2 token, when there is such a thing; a rehearsal has a stand-in for it.
+    async fn token(&self, refused: Option<u64>) -> Result<Option<Token>, TokenError> {
+        match &self.script {
+            None => self.auth.token(&self.client, refused).await,
+            Some(_) => Ok(self.auth.stand_in(refused)),
+        }
     }
 
     /// Sends once. An error means that there is no answer.
@@ -146,12 +155,17 @@ impl Api {
             // Some servers refuse with 411 what RFC 9110 §8.6 only says one should send.
             outgoing.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let client = self.client.execute(outgoing);
-        let sent = dial::send(&*call.gate, &request.progress, client).await;
+        let sent = match &self.script {
+            Some(script) => script::send(&**script, outgoing),
+            None => {
+                let client = self.client.execute(outgoing);
+                let sent = dial::send(&*call.gate, &request.progress, client).await;
+                sent.map_err(|error| network::diagnose(error, request.progress.sent()))
+            }
+        };
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => {
-                let mut broken = network::diagnose(error, request.progress.sent());
+            Err(mut broken) => {
                 broken.detail = self.mask.apply(&broken.detail);
                 return Err(request.answer.broken(broken, exchange));
             }

@@ -29,13 +29,22 @@ mod connection;
 mod framing;
 mod path;
 mod problem;
+mod served;
 mod tls;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking, time::sleep};
+use parking_lot::RwLock;
+use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -43,21 +52,23 @@ use self::{
     body::Budget,
     framing::Framing,
     problem::{Answered, Refusal},
+    served::{Entry, Served},
     tls::Certificates,
 };
 use super::{
-    verify::Verified,
-    webhook::{Answer, Hook, Malformed, Reading, Received, ServerConfig},
+    verify::{Unverified, Verified},
+    webhook::{Answer, Hook, Reading, Received, ServerConfig},
 };
-use crate::{Intake, Refused, Rejection, Timestamp};
+use crate::{Refused, Rejection, Timestamp};
 
-pub use self::{path::normalise, tls::TlsError};
+pub use self::{
+    path::normalise,
+    served::{Hooks, PathTaken, ReceiverHandle},
+    tls::TlsError,
+};
 
 /// After an error of accepting (out of descriptors, most likely), how long until the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Bytes above which a body is read on a thread of its own.
-const LARGE: usize = 32 << 10;
 
 /// How long a sender is asked to wait when there is no room, or when we are stopping.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -70,24 +81,17 @@ pub struct Receiver {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Certificates>,
-    site: Site,
+    max_connections: usize,
+    site: Arc<Site>,
 }
 
 /// What all connections share.
 struct Site {
-    config: ServerConfig,
-    /// `server.public_url` without a slash at its end.
-    public: String,
-    hooks: HashMap<String, Arc<Entry>>,
-    budget: Budget,
+    served: RwLock<Arc<Served>>,
+    /// Whether it runs: what is served then is connected.
+    running: AtomicBool,
     now: fn() -> Timestamp,
     stopping: CancellationToken,
-}
-
-/// One route.
-struct Entry {
-    hook: Hook,
-    intake: Arc<dyn Intake>,
 }
 
 /// Why a listener cannot be had.
@@ -106,16 +110,6 @@ pub enum BindError {
     Tls(#[from] TlsError),
 }
 
-/// Another route has this path already.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` is the path of the route `{first}` already")]
-pub struct PathTaken {
-    /// The path.
-    pub path: String,
-    /// Who has it.
-    pub first: Arc<str>,
-}
-
 impl Receiver {
     /// Binds the address and loads the certificate; serves nothing. `now` tells the time.
     ///
@@ -126,45 +120,30 @@ impl Receiver {
         let listen = |source| BindError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let public = config.public_url.as_ref().map_or("", url::Url::as_str);
+        let budget = Budget::new(config.max_buffered);
         let site = Site {
-            config: config.clone(),
-            public: public.trim_end_matches('/').to_owned(),
-            hooks: HashMap::new(),
-            budget: Budget::new(config.max_buffered),
+            served: RwLock::new(Arc::new(Served::new(config, Hooks::default(), budget))),
+            running: AtomicBool::new(false),
             now,
             stopping: CancellationToken::new(),
         };
-        Ok(Self { listener, address, tls, site })
+        let max_connections = config.max_connections.get() as usize;
+        Ok(Self { listener, address, tls, max_connections, site: Arc::new(site) })
     }
 
-    /// Where it listens.
+    /// For saying what it serves.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Adds a route.
-    ///
-    /// # Errors
-    /// When its path is another's.
-    pub fn add(&mut self, hook: Hook, intake: Arc<dyn Intake>) -> Result<(), PathTaken> {
-        let path = normalise(hook.path());
-        if let Some(first) = self.site.hooks.get(&path) {
-            return Err(PathTaken { path, first: Arc::clone(first.hook.route()) });
-        }
-        self.site.hooks.insert(path, Arc::new(Entry { hook, intake }));
-        Ok(())
+    pub fn handle(&self) -> ReceiverHandle {
+        ReceiverHandle::new(self.address, Arc::clone(&self.site))
     }
 
     /// Serves until `shutdown`; then accepts no more, answers 503 to what comes on open
     /// connections, and gives what is under way some seconds to finish.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, tls, site, .. } = self;
-        let site = Arc::new(site);
-        site.connected(true);
+        let Self { listener, tls, site, max_connections, .. } = self;
+        site.run(true);
         let connections = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(site.config.max_connections.get() as usize));
+        let slots = Arc::new(Semaphore::new(max_connections));
         let watching = tls.clone().map(|tls| tokio::spawn(tls.watch(shutdown.clone())));
         loop {
             let slot = Arc::clone(&slots).acquire_owned();
@@ -195,7 +174,7 @@ impl Receiver {
         if tokio::time::timeout(LAST_ANSWERS, connections.wait()).await.is_err() {
             warn!(unfinished = connections.len(), "stopping with webhooks under way; not taken");
         }
-        site.connected(false);
+        site.run(false);
         if let Some(watching) = watching {
             // It ends by the same token.
             let _ = watching.await;
@@ -203,37 +182,25 @@ impl Receiver {
     }
 }
 
-impl Entry {
-    /// The events of a request. A large one may be split into a thousand, each with programs of its
-    /// own to run: not on a thread that others wait for.
-    async fn read(
-        self: &Arc<Self>,
-        request: Received,
-        verified: Verified,
-        now: Timestamp,
-    ) -> Result<Reading, Malformed> {
-        if request.raw.len() <= LARGE {
-            return self.hook.read(&request, &verified, now);
-        }
-        let entry = Arc::clone(self);
-        let reading = spawn_blocking(move || entry.hook.read(&request, &verified, now));
-        reading.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
-    }
-}
-
 impl Site {
-    fn connected(&self, up: bool) {
-        for entry in self.hooks.values() {
-            entry.intake.connected(up);
-        }
+    fn run(&self, running: bool) {
+        let served = self.served.write();
+        self.running.store(running, Ordering::Release);
+        served.hooks.connected(running);
+    }
+
+    /// What is served this moment.
+    fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served.read())
     }
 
     /// The answer to one request: the steps of the table above.
     async fn answer(&self, request: Request<Incoming>, framing: &Framing) -> Answered {
         let (head, body) = request.into_parts();
-        let entry = self.hooks.get(&normalise(head.uri.path()));
+        let served = self.served();
+        let entry = served.hooks.at(&normalise(head.uri.path()));
         let taken = match framing.check(&head) {
-            Ok(()) => self.take(&head, body, entry).await,
+            Ok(()) => self.take(&served, &head, body, entry).await,
             Err(refusal) => Err(refusal),
         };
         match taken {
@@ -249,6 +216,7 @@ impl Site {
 
     async fn take(
         &self,
+        served: &Served,
         head: &Parts,
         body: Incoming,
         entry: Option<&Arc<Entry>>,
@@ -264,19 +232,10 @@ impl Site {
             let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
             return Err(refusal.because(Rejection::Closed).after(RETRY_AFTER));
         }
-        let body = body::read(body, &self.config, &self.budget).await?;
-        let request = self.received(head, &body);
+        let body = body::read(body, &served.config, &served.budget).await?;
+        let request = served.received(head, &body);
         let now = (self.now)();
-        let verified = hook.verify(&request, now).map_err(|why| {
-            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
-            let refusal = refusal.because(Rejection::Unauthorized);
-            match hook.challenge() {
-                None => refusal,
-                Some(challenge) => {
-                    refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-                }
-            }
-        })?;
+        let verified = hook.verify(&request, now).map_err(|why| unauthorized(hook, &why))?;
         if let Some(answer) = verified.handshake {
             return Ok(answer);
         }
@@ -299,16 +258,40 @@ impl Site {
         };
         Ok(reading.reply.answer(&accepted))
     }
+}
 
-    fn received(&self, head: &Parts, body: &body::Body) -> Received {
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        Received {
-            method: head.method.clone(),
-            url: format!("{}{target}", self.public),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            headers: head.headers.clone(),
-            raw: body.bytes(),
+/// What a webhook makes of a request, before any intake is asked.
+#[derive(Debug)]
+pub enum Rehearsed {
+    /// Its events, for the intake.
+    Read(Reading),
+    /// A handshake: answered, and no event.
+    Handshake(Answer),
+    /// Turned away.
+    Refused(Answer),
+}
+
+/// Verifies and reads `request` as the listener does, without a listener, a limit or an intake.
+#[must_use]
+pub fn rehearse(hook: &Hook, request: &Received, now: Timestamp) -> Rehearsed {
+    let verified = match hook.verify(request, now) {
+        Ok(Verified { handshake: Some(answer), .. }) => return Rehearsed::Handshake(answer),
+        Ok(verified) => verified,
+        Err(why) => return Rehearsed::Refused(unauthorized(hook, &why).answer()),
+    };
+    match hook.read(request, &verified, now) {
+        Ok(reading) => Rehearsed::Read(reading),
+        Err(malformed) => Rehearsed::Refused(Refusal::malformed(malformed).answer()),
+    }
+}
+
+fn unauthorized(hook: &Hook, why: &Unverified) -> Refusal {
+    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, why.to_string());
+    let refusal = refusal.because(Rejection::Unauthorized);
+    match hook.challenge() {
+        None => refusal,
+        Some(challenge) => {
+            refusal.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
         }
     }
 }

@@ -8,7 +8,6 @@ use std::{cell::OnceCell, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
-use uuid::Uuid;
 
 use super::{
     BodyConfig, ConfigError, Encode, HttpRequest, HttpTargetConfig, USER_AGENT,
@@ -119,7 +118,6 @@ impl HttpTarget {
     }
 
     fn render(&self, rendering: &Rendering<'_>) -> Result<HttpRequest, Problem> {
-        let event = &rendering.delivery.event;
         let body = self.render_body(rendering)?;
         let mut headers = HeaderMap::with_capacity(8);
         if let Some((kind, _)) = &body {
@@ -127,7 +125,6 @@ impl HttpTarget {
         }
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        headers.insert("traceparent", child_of(traceparent(event)));
         for (name, template) in self.api.headers.iter().chain(&self.headers) {
             let key = || format!("headers.{name}");
             if let Some(value) = rendering.run(key, template, Place::Header)? {
@@ -290,38 +287,6 @@ fn passed_through(
             .map_err(|_| Problem::new("body", "datacontenttype does not fit into a header"))?,
     };
     Ok((kind, bytes.clone()))
-}
-
-/// The trace an event belongs to: what came beside it is nearer to us than what came in it.
-fn traceparent(event: &Event) -> Option<&str> {
-    let inside = event.extensions.get("traceparent").and_then(serde_json::Value::as_str);
-    event.traceparent.as_deref().or(inside)
-}
-
-/// A new span within `parent`'s trace, or of a new trace
-/// (<https://www.w3.org/TR/trace-context/>, version 00).
-fn child_of(parent: Option<&str>) -> HeaderValue {
-    let [trace, span] = [Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string()];
-    let (trace, flags) = parent.and_then(parse_traceparent).unwrap_or((&trace, "00"));
-    // The second half of a random UUID: its top bits are the variant's, so it is never all zero.
-    let header = format!("00-{trace}-{}-{flags}", &span[16..]);
-    HeaderValue::try_from(header).expect("hexadecimal digits and dashes")
-}
-
-fn parse_traceparent(parent: &str) -> Option<(&str, &str)> {
-    let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let mut fields = parent.split('-');
-    let (version, trace) = (fields.next()?, fields.next()?);
-    let (span, flags) = (fields.next()?, fields.next()?);
-    let lengths = [version, trace, span, flags].map(str::len);
-    // Later versions may append fields; version 00 must not, and ff is none.
-    let valid = lengths == [2, 32, 16, 2]
-        && [version, trace, span, flags].into_iter().all(hex)
-        && version != "ff"
-        && (version != "00" || fields.next().is_none())
-        && trace.bytes().any(|b| b != b'0')
-        && span.bytes().any(|b| b != b'0');
-    valid.then_some((trace, flags))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Call, Data, Delivery, DeliveryId, Event, Failure, Gate, Receipt, Request, Timestamp,
-    secret::Mask,
+    TraceContext, secret::Mask,
 };
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
@@ -240,7 +240,8 @@ pub(crate) fn prepare(
 /// Renders and sends one attempt.
 pub(crate) async fn attempt(api: &Arc<Api>, config: &HttpTargetConfig) -> Result<Receipt, Failure> {
     let delivery = delivery();
-    let request = prepare(&target(config, api), &delivery).unwrap();
+    let mut request = prepare(&target(config, api), &delivery).unwrap();
+    request.carry(&TraceContext::root(true));
     send(api, request, &delivery, Arc::new(Gates::default())).await
 }
 

@@ -18,6 +18,7 @@ mod freshness;
 mod github;
 mod headers;
 mod hmac;
+pub mod sender;
 mod shopify;
 mod signature;
 mod slack;

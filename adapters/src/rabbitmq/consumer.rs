@@ -14,9 +14,16 @@
 //!
 //! # Full
 //!
-//! When the intake is full the consumer is cancelled, its channel closed, and nothing is consumed
+//! When the intake is full the consumer ends, its channel is closed, and nothing is consumed
 //! until there is room. RabbitMQ keeps the messages, and other consumers of the queue may have
 //! them.
+//!
+//! # Order
+//!
+//! A route with an order never cancels its consumer: RabbitMQ would activate the next consumer of
+//! the queue at once, while what was not acked is still out, and comes back behind what that one
+//! gets. When the channel closes it takes the consumer away, puts everything back in its place, and
+//! activates the next, in one step.
 //!
 //! # What the library drops
 //!
@@ -66,10 +73,12 @@ const UNDER_WAY: usize = 4;
 /// One route's consumer.
 pub struct Consumer {
     route: Arc<str>,
-    config: ConsumerConfig,
+    config: Arc<ConsumerConfig>,
     ordered: bool,
     intake: Arc<dyn Intake>,
     prefetch: Prefetch,
+    /// Told when everything is declared, for whoever unbinds.
+    declared: watch::Sender<bool>,
 }
 
 /// Why a consumer no longer consumes.
@@ -93,12 +102,20 @@ impl Consumer {
     #[must_use]
     pub fn new(
         route: Arc<str>,
-        config: ConsumerConfig,
+        config: Arc<ConsumerConfig>,
         ordered: bool,
         intake: Arc<dyn Intake>,
     ) -> Self {
         let prefetch = Prefetch::new(config.prefetch, config.max_message, ordered);
-        Self { route, config, ordered, intake, prefetch }
+        let declared = watch::channel(false).0;
+        Self { route, config, ordered, intake, prefetch, declared }
+    }
+
+    /// The same, telling `declared` when all is declared.
+    #[must_use]
+    pub(super) fn telling(mut self, declared: watch::Sender<bool>) -> Self {
+        self.declared = declared;
+        self
     }
 
     /// Consumes on whatever connection `links` holds, until `shutdown` or until the intake closes.
@@ -160,6 +177,7 @@ impl Consumer {
             channel = declaring => channel?,
             () = shutdown.cancelled() => return Ok(End::Stopped),
         };
+        self.declared.send_replace(true);
         let mut last_tag = 0;
         loop {
             let mut inflow = self.consume(link, &channel, last_tag).await?;
@@ -261,8 +279,10 @@ impl Consumer {
         };
         let refused = matches!(end, Ok(End::Refused(_)));
         let cancelled = match end {
-            Ok(End::Stopped | End::Refused(_)) => cancel(link, channel, inflow).await,
-            Ok(End::Resize) | Err(_) => Ok(()),
+            Ok(End::Stopped | End::Refused(_)) if !self.ordered => {
+                cancel(link, channel, inflow).await
+            }
+            Ok(End::Stopped | End::Refused(_) | End::Resize) | Err(_) => Ok(()),
         };
         let settled = self.settle_rest(under_way, accepted, !refused).await;
         link.judge(end.and_then(|end| cancelled.and(settled).map(|()| end)))

@@ -50,13 +50,13 @@ use tracing::{debug, info, warn};
 
 use self::{inbox::Inbox, window::Worker};
 use super::{
-    BrokerConfig, ConnectionState,
-    session::{Broker, ConfigError, Link, Role, SessionError},
+    ConnectionState, Server,
+    session::{Link, Role, SessionError},
     supervise,
 };
 use crate::event::Event;
 
-pub use self::leaf::PublishService;
+pub use self::leaf::{PublishService, Published, rehearse};
 
 /// Messages in a window at most.
 const WINDOW: usize = 512;
@@ -108,7 +108,7 @@ struct Job {
 
 /// The connection that publishes, and what is to be published. Connects to nothing until it runs.
 pub struct Publisher {
-    broker: Broker,
+    server: Server,
     state: Arc<ConnectionState>,
     jobs: mpsc::Sender<Job>,
     inbox: mpsc::Receiver<Job>,
@@ -124,15 +124,12 @@ pub struct PublishHandle {
 }
 
 impl Publisher {
-    /// Of `config`.
-    ///
-    /// # Errors
-    /// When the URL is none, or a TLS file is missing or wrong.
-    pub fn new(config: BrokerConfig) -> Result<Self, ConfigError> {
-        let broker = Broker::new(&config)?;
+    /// To `server`.
+    #[must_use]
+    pub fn new(server: &Server) -> Self {
         let (jobs, inbox) = mpsc::channel(JOBS);
         let (flows, _) = watch::channel(false);
-        Ok(Self { broker, state: Arc::default(), jobs, inbox, flows })
+        Self { server: server.clone(), state: Arc::default(), jobs, inbox, flows }
     }
 
     /// The leaf that calls go to. Clones share the connection.
@@ -164,7 +161,7 @@ impl Publisher {
     /// # Panics
     /// When a part of it did: that is a defect, and its routes would stand still unnoticed.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { broker, state, jobs, inbox, flows } = self;
+        let Self { server, state, jobs, inbox, flows } = self;
         // The callers' own ends keep it open.
         drop(jobs);
         let inbox = Arc::new(Mutex::new(Inbox::new(inbox)));
@@ -187,7 +184,7 @@ impl Publisher {
             connection_stop.cancel();
         };
         let supervising =
-            supervise::supervise(&broker, Role::Publish, &state, &links, connection_stop.clone());
+            supervise::supervise(&server, Role::Publish, &state, &links, connection_stop.clone());
         tokio::join!(workers, supervising, watch_flow(link, &flows, &connection_stop));
     }
 }

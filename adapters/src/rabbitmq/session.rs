@@ -16,7 +16,7 @@ use lapin::{
     uri::{AMQPScheme, AMQPUri},
 };
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -143,15 +143,44 @@ pub(super) fn short(text: &str) -> Result<ShortString, SessionError> {
     ShortString::try_new(text).map_err(|_| SessionError::TooLong(text.to_owned()))
 }
 
+/// The RabbitMQ that both ends connect to. Clones are one; where it is may change while they run.
+#[derive(Clone)]
+pub struct Server {
+    broker: watch::Sender<Arc<Broker>>,
+}
+
+impl Server {
+    /// The one at `broker`.
+    #[must_use]
+    pub fn new(broker: Broker) -> Self {
+        Self { broker: watch::channel(Arc::new(broker)).0 }
+    }
+
+    /// From now on `broker` is dialled. Connections that are open stay, unless it is another place:
+    /// other credentials and certificates count from the next time on.
+    pub fn set(&self, broker: Broker) {
+        self.broker.send_replace(Arc::new(broker));
+    }
+
+    /// What is to be dialled, and when that changes.
+    pub(super) fn dialled(&self) -> watch::Receiver<Arc<Broker>> {
+        self.broker.subscribe()
+    }
+}
+
 /// A RabbitMQ that can be dialled.
 #[derive(Clone)]
-pub(super) struct Broker {
+pub struct Broker {
     uri: AMQPUri,
     tls: Option<Arc<RustlsConnector>>,
 }
 
 impl Broker {
-    pub(super) fn new(config: &BrokerConfig) -> Result<Self, ConfigError> {
+    /// Of `config`. Reads the files of `tls`; connects to nothing.
+    ///
+    /// # Errors
+    /// When the URL is none, or a TLS file is missing or wrong.
+    pub fn new(config: &BrokerConfig) -> Result<Self, ConfigError> {
         let mut uri: AMQPUri = config.url.expose().parse().map_err(|_| ConfigError::Url)?;
         uri.query.frame_max = Some(FRAME_MAX);
         let seconds = config.heartbeat.as_millis().div_ceil(1000).max(1);
@@ -162,6 +191,15 @@ impl Broker {
             (AMQPScheme::AMQP, Some(_)) => return Err(ConfigError::TlsUnused),
         };
         Ok(Self { uri, tls })
+    }
+
+    /// Whether `other` is the same virtual host of the same server.
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        let place = |broker: &Self| {
+            let AMQPUri { scheme, authority, vhost, .. } = &broker.uri;
+            (scheme.clone(), authority.host.clone(), authority.port, vhost.clone())
+        };
+        place(self) == place(other)
     }
 
     /// Dials and shakes hands; `role` is shown in RabbitMQ's list of connections.

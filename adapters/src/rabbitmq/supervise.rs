@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     backoff::Backoff,
-    session::{Broker, Link, Role, STEADY},
+    session::{Broker, Link, Role, STEADY, Server},
 };
 
 /// How a connection is, for health and metrics.
@@ -53,7 +53,7 @@ pub(super) async fn next_link(links: &mut watch::Receiver<Option<Arc<Link>>>) ->
 
 /// Keeps a connection for `role` in `links` until `shutdown`, then closes it.
 pub(super) async fn supervise(
-    broker: &Broker,
+    server: &Server,
     role: Role,
     state: &ConnectionState,
     links: &watch::Sender<Option<Arc<Link>>>,
@@ -61,7 +61,9 @@ pub(super) async fn supervise(
 ) {
     let mut backoff = Backoff::new();
     let mut told = String::new();
+    let mut dialled = server.dialled();
     loop {
+        let broker = Arc::clone(&dialled.borrow_and_update());
         let connected = tokio::select! {
             connected = broker.connect(role) => connected,
             () = shutdown.cancelled() => return,
@@ -76,13 +78,20 @@ pub(super) async fn supervise(
                 *state.error.write() = None;
                 links.send_replace(Some(Arc::clone(&link)));
                 let ended = tokio::select! {
-                    ended = link.ended() => Some(ended),
-                    () = shutdown.cancelled() => None,
+                    ended = link.ended() => Ended::Broken(ended),
+                    () = moved(&mut dialled, &broker) => Ended::Moved,
+                    () = shutdown.cancelled() => Ended::Stopped,
                 };
                 links.send_replace(None);
                 *state.status.write() = None;
-                let Some(error) = ended else {
-                    return link.close().await;
+                let error = match ended {
+                    Ended::Broken(error) => error,
+                    Ended::Moved => {
+                        info!(role = role.as_str(), "another RabbitMQ is configured");
+                        link.close().await;
+                        continue;
+                    }
+                    Ended::Stopped => return link.close().await,
                 };
                 warn!(role = role.as_str(), error, "RabbitMQ connection lost");
                 *state.error.write() = Some(error);
@@ -104,7 +113,24 @@ pub(super) async fn supervise(
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next()) => {}
+            // It may be what was wrong.
+            Ok(()) = dialled.changed() => backoff.reset(),
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+/// Why a connection is no longer used.
+enum Ended {
+    Broken(String),
+    Moved,
+    Stopped,
+}
+
+/// Resolves when another place than that of `broker` is to be dialled.
+async fn moved(dialled: &mut watch::Receiver<Arc<Broker>>, broker: &Broker) {
+    let other = |now: &Arc<Broker>| !now.is_where(broker);
+    if dialled.wait_for(other).await.is_err() {
+        std::future::pending().await
     }
 }

@@ -84,6 +84,7 @@ impl PublishTarget {
             headers,
             envelope: self.envelope,
             on_unroutable: self.on_unroutable,
+            trace: None,
             mask: self.mask.clone(),
         })
     }

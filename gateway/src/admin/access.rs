@@ -17,89 +17,73 @@ use crate::config::{AdminConfig, Role};
 /// Paths that probes ask without a token.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
-/// The rules of one listener.
-pub(super) struct Access {
-    tokens: Vec<Known>,
+/// Who asks.
+pub(super) struct Operator {
+    /// For the log.
+    pub(super) name: String,
+    /// Whether they may read: a probe without a token may not.
+    pub(super) reads: bool,
 }
 
-/// A token we know, by its hash: hashes are of one length, so comparing them tells nothing, not
-/// even how long the token is.
-struct Known {
-    name: String,
-    hash: [u8; 32],
-    role: Role,
-}
-
-impl Access {
-    pub(super) fn new(config: &AdminConfig) -> Self {
-        let tokens = config.tokens.iter().map(|(name, token)| Known {
-            name: name.clone(),
-            hash: Sha256::digest(token.token.expose()).into(),
-            role: token.role,
-        });
-        Self { tokens: tokens.collect() }
+/// Who asks, by the tokens of the configuration in force: a reload may have changed them.
+///
+/// # Errors
+/// The answer to give instead: 401, 403 or 421.
+pub(super) fn check(config: &AdminConfig, head: &Parts) -> Result<Operator, Answer> {
+    check_origin(&head.headers)?;
+    if config.tokens.is_empty() {
+        check_host(head)?;
+        return Ok(Operator { name: "local".to_owned(), reads: true });
     }
-
-    /// Who asks, for the log.
-    ///
-    /// # Errors
-    /// The answer to give instead: 401, 403 or 421.
-    pub(super) fn check(&self, head: &Parts) -> Result<String, Answer> {
-        check_origin(&head.headers)?;
-        if self.tokens.is_empty() {
-            check_host(head)?;
-            return Ok("local".to_owned());
-        }
+    let Some((name, role)) = bearer(config, &head.headers) else {
         if OPEN.contains(&head.uri.path()) {
-            return Ok("anyone".to_owned());
+            return Ok(Operator { name: "anyone".to_owned(), reads: false });
         }
-        let Some(Known { name, role, .. }) = self.bearer(&head.headers) else {
-            let mut answer = problem(StatusCode::UNAUTHORIZED, "a bearer token is required");
-            let scheme = http::HeaderValue::from_static("Bearer");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            return Err(answer);
-        };
-        let reading = matches!(head.method, Method::GET | Method::HEAD);
-        if !reading && *role < Role::Operate {
-            let (method, path) = (&head.method, head.uri.path());
-            tracing::warn!(operator = %name, %method, path, "refused: the token may only read");
-            let why = format!("token `{name}` has the role read; this takes operate");
-            return Err(problem(StatusCode::FORBIDDEN, &why));
-        }
-        Ok(name.clone())
+        let mut answer = problem(StatusCode::UNAUTHORIZED, "a bearer token is required");
+        let scheme = http::HeaderValue::from_static("Bearer");
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        return Err(answer);
+    };
+    let reading = matches!(head.method, Method::GET | Method::HEAD);
+    if !reading && role < Role::Operate {
+        let (method, path) = (&head.method, head.uri.path());
+        tracing::warn!(operator = %name, %method, path, "refused: the token may only read");
+        let why = format!("token `{name}` has the role read; this takes operate");
+        return Err(problem(StatusCode::FORBIDDEN, &why));
     }
+    Ok(Operator { name: name.to_owned(), reads: true })
+}
 
-    /// # Errors
-    /// 415, unless the body is JSON.
-    pub(super) fn check_body(&self, head: &Parts) -> Result<(), Answer> {
-        let content_type = head.headers.get(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        match &*media_type {
-            "application/json" | "application/cloudevents+json" => Ok(()),
-            _ => Err(problem(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "the body must be application/json or application/cloudevents+json",
-            )),
-        }
+/// # Errors
+/// 415, unless the body's type is one of `types`: a form needs no permission to be sent across
+/// sites, JSON does.
+pub(super) fn check_body(head: &Parts, types: &[&str]) -> Result<(), Answer> {
+    let content_type = head.headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if types.contains(&&*media_type) {
+        return Ok(());
     }
+    let why = format!("the body must be {}", types.join(" or "));
+    Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why))
+}
 
-    /// Compares with every token, in the same time whichever it is.
-    fn bearer(&self, headers: &HeaderMap) -> Option<&Known> {
-        let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, given) = given.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let given = Sha256::digest(given.trim());
-        let mut found = None;
-        for known in &self.tokens {
-            if bool::from(known.hash.ct_eq(&given)) {
-                found = Some(known);
-            }
-        }
-        found
+/// The name and role of the token given. It is compared with every one we know, in the same time
+/// whichever it is; by hashes, which are of one length, so that not even the length shows.
+fn bearer<'c>(config: &'c AdminConfig, headers: &HeaderMap) -> Option<(&'c str, Role)> {
+    let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = given.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
     }
+    let given = Sha256::digest(given.trim());
+    let mut found = None;
+    for (name, known) in &config.tokens {
+        if bool::from(Sha256::digest(known.token.expose()).ct_eq(&given)) {
+            found = Some((name.as_str(), known.role));
+        }
+    }
+    found
 }
 
 fn check_host(head: &Parts) -> Result<(), Answer> {

@@ -25,7 +25,8 @@ pub(super) async fn routes(inspect: &dyn Inspect) -> Result<Answer, Answer> {
 pub(super) async fn route(inspect: &dyn Inspect, name: &str) -> Result<Answer, Answer> {
     let routes = inspect.queue().routes();
     let status = routes.iter().find(|status| &*status.name == name);
-    let status = status.ok_or_else(|| missing("route", name))?;
+    let names = routes.iter().map(|status| &*status.name);
+    let status = status.ok_or_else(|| missing("route", name, names))?;
     Ok(ok(inspect, &route_json(inspect, status).await))
 }
 
@@ -46,6 +47,7 @@ async fn route_json(inspect: &dyn Inspect, status: &RouteStatus) -> Value {
         "from": route.map(from_json),
         "to": route.map(to_json),
         "state": state,
+        "paused": status.paused,
         "source_up": activity.source_up,
         "counts": {
             "pending": status.counts.pending.saturating_sub(activity.active),
@@ -97,7 +99,9 @@ pub(super) fn upstreams(inspect: &dyn Inspect) -> Result<Answer, Answer> {
 pub(super) fn upstream(inspect: &dyn Inspect, name: &str) -> Result<Answer, Answer> {
     let upstreams = inspect.upstreams();
     let status = upstreams.iter().find(|status| &*status.name == name);
-    Ok(ok(inspect, &upstream_json(status.ok_or_else(|| missing("upstream", name))?)))
+    let names = upstreams.iter().map(|status| &*status.name);
+    let status = status.ok_or_else(|| missing("upstream", name, names))?;
+    Ok(ok(inspect, &upstream_json(status)))
 }
 
 fn upstream_json(status: &UpstreamStatus) -> Value {
@@ -129,6 +133,7 @@ fn upstream_json(status: &UpstreamStatus) -> Value {
         "concurrency": status.concurrency,
         "in_flight": status.in_flight,
         "limits": limits.collect::<Vec<_>>(),
+        "paused": status.paused,
         "paused_until": status.paused_until.map(rfc3339),
     })
 }

@@ -1,15 +1,19 @@
 //! `/api/v1/deliveries` as JSON: lists, and single ones with their event and attempts.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::Engine as _;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use tidegate_adapters::{DeadReason, DeliveryId, Timestamp, event::attribute::rfc3339};
+use tidegate_adapters::{DeliveryId, event::attribute::rfc3339};
 use tokio::time::Instant;
 
-use super::{Answer, missing, ok, problem};
+use super::{
+    Answer,
+    filter::{self, Wanted},
+    missing, ok, problem,
+};
 use crate::{
     app::Inspect,
     queue::{AttemptRecord, Filter, ListPage, Listed, Queue, QueueError, State},
@@ -27,14 +31,14 @@ pub(super) async fn deliveries(inspect: &dyn Inspect, query: &str) -> Result<Ans
     let bad = |why: String| problem(StatusCode::BAD_REQUEST, &why);
     let asked = Asked::parse(query, inspect).map_err(bad)?;
     let queue = inspect.queue();
-    let page = match asked.active {
+    let page = match asked.wanted.active {
         true => active(&*queue, &asked).await,
-        false => queue.list(asked.filter.clone(), asked.cursor, asked.limit).await,
+        false => queue.list(asked.wanted.filter.clone(), asked.cursor, asked.limit).await,
     };
     let mut page = page.map_err(|error| failed(&error))?;
-    if asked.filter.state == Some(State::Pending) {
+    if asked.wanted.filter.state == Some(State::Pending) {
         // To the queue the active ones are pending, too.
-        page.deliveries.retain(|listed| queue.claimed(listed.delivery.id) == asked.active);
+        page.deliveries.retain(|listed| queue.claimed(listed.delivery.id) == asked.wanted.active);
     }
     let listed = page.deliveries.iter().map(|listed| Value::Object(listed_json(inspect, listed)));
     let next = page.next.map(|next| next.to_string());
@@ -57,7 +61,7 @@ async fn active(queue: &dyn Queue, asked: &Asked) -> Result<ListPage, QueueError
             break;
         }
         match queue.show(id).await {
-            Ok(listed) if is_wanted(&asked.filter, &listed) => page.deliveries.push(listed),
+            Ok(listed) if is_wanted(&asked.wanted.filter, &listed) => page.deliveries.push(listed),
             Ok(_) | Err(QueueError::Missing(_)) => {}
             Err(error) => return Err(error),
         }
@@ -93,8 +97,7 @@ struct Shown {
 
 /// One delivery, with its event and attempts.
 pub(super) async fn delivery(inspect: &dyn Inspect, id: &str) -> Result<Answer, Answer> {
-    let number = id.parse().map_err(|_| missing("delivery", id))?;
-    let found = inspect.queue().show(DeliveryId(number)).await.map_err(|error| failed(&error))?;
+    let found = inspect.queue().show(numbered(id)?).await.map_err(|error| failed(&error))?;
     let mut listed = listed_json(inspect, &found);
     if let Some((_, detail)) = &found.dead {
         listed.insert("detail".to_owned(), detail.clone().into());
@@ -115,7 +118,7 @@ pub(super) async fn delivery(inspect: &dyn Inspect, id: &str) -> Result<Answer, 
     Ok(ok(inspect, &Shown { listed, event, attempts }))
 }
 
-fn listed_json(inspect: &dyn Inspect, listed: &Listed) -> Map<String, Value> {
+pub(super) fn listed_json(inspect: &dyn Inspect, listed: &Listed) -> Map<String, Value> {
     let delivery = &listed.delivery;
     let config = inspect.config();
     let upstream = config.routes.get(&delivery.route).and_then(|route| route.upstream());
@@ -162,37 +165,17 @@ fn attempt_json(attempt: &AttemptRecord) -> Value {
 
 /// What a list was asked for.
 struct Asked {
-    filter: Filter,
-    /// Only those in the loop's hands.
-    active: bool,
+    wanted: Wanted,
     cursor: Option<DeliveryId>,
     limit: usize,
 }
 
 impl Asked {
     fn parse(query: &str, inspect: &dyn Inspect) -> Result<Self, String> {
-        let mut asked =
-            Self { filter: Filter::default(), active: false, cursor: None, limit: PAGE };
-        let filter = &mut asked.filter;
+        let mut asked = Self { wanted: Wanted::default(), cursor: None, limit: PAGE };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let value = value.into_owned();
             match &*name {
-                "route" => narrow(&mut filter.routes, vec![value.into()]),
-                "upstream" => narrow(&mut filter.routes, routes_of(inspect, &value)),
-                "state" => {
-                    filter.state = Some(state_named(&value)?);
-                    asked.active = value == "active";
-                }
-                "reason" => filter.reason = Some(reason_named(&value)?),
-                "type" => filter.kind = Some(value),
-                "event" => filter.event = Some(value),
-                "key" => filter.key = Some(value),
-                "since" => filter.since = Some(moment(&value, inspect.now())?),
-                "until" => filter.until = Some(moment(&value, inspect.now())?),
-                "cursor" => {
-                    let cursor = value.parse().map_err(|_| "`cursor` is not one we gave")?;
-                    asked.cursor = Some(DeliveryId(cursor));
-                }
+                "cursor" => asked.cursor = Some(cursor(&value)?),
                 "limit" => {
                     let limit: usize = value.parse().map_err(|_| "`limit` is not a number")?;
                     if !(1..=PAGE_MAX).contains(&limit) {
@@ -200,74 +183,29 @@ impl Asked {
                     }
                     asked.limit = limit;
                 }
-                _ => {
-                    return Err(format!(
-                        "`{name}` is no filter; there are route upstream state reason type event \
-                         key since until limit cursor"
-                    ));
+                name if filter::NAMES.contains(&name) => {
+                    asked.wanted.set(name, value.into_owned(), inspect)?;
                 }
+                name => return Err(filter::unknown(name, &["limit", "cursor"])),
             }
         }
         Ok(asked)
     }
 }
 
-/// Both a route and an upstream were named: those that are both. No route matches an empty list
-/// of names, so that nothing is found rather than everything.
-fn narrow(routes: &mut Vec<Arc<str>>, to: Vec<Arc<str>>) {
-    if routes.is_empty() {
-        *routes = to;
-    } else {
-        routes.retain(|route| to.contains(route));
-    }
-    if routes.is_empty() {
-        routes.push("".into());
-    }
+/// The delivery that `id` is, if it can be one.
+pub(super) fn numbered(id: &str) -> Result<DeliveryId, Answer> {
+    id.parse().map(DeliveryId).map_err(|_| missing("delivery", id, []))
 }
 
-fn routes_of(inspect: &dyn Inspect, upstream: &str) -> Vec<Arc<str>> {
-    let config = inspect.config();
-    let ours = config.routes.iter().filter(|(_, route)| route.upstream() == Some(upstream));
-    ours.map(|(name, _)| Arc::clone(name)).collect()
+/// A cursor of ours.
+pub(super) fn cursor(text: &str) -> Result<DeliveryId, String> {
+    text.parse().map(DeliveryId).map_err(|_| "`cursor` is not one we gave".to_owned())
 }
 
-fn state_named(name: &str) -> Result<State, String> {
-    match name {
-        // Active ones are pending ones in the loop's hands.
-        "pending" | "active" => Ok(State::Pending),
-        "delivered" => Ok(State::Delivered),
-        "dead" => Ok(State::Dead),
-        "discarded" => Ok(State::Discarded),
-        _ => {
-            Err(format!("`{name}` is no state; there are pending active delivered dead discarded"))
-        }
-    }
-}
-
-fn reason_named(name: &str) -> Result<DeadReason, String> {
-    DeadReason::ALL.into_iter().find(|reason| reason.as_str() == name).ok_or_else(|| {
-        let known: Vec<&str> = DeadReason::ALL.iter().map(|reason| reason.as_str()).collect();
-        format!("`{name}` is no reason; there are {}", known.join(" "))
-    })
-}
-
-/// RFC 3339, or how long ago: `1h`.
-fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    if let Ok(ago) = tidegate_adapters::units::parse_duration(text) {
-        let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        return Ok(Timestamp(now.0.saturating_sub(ago_ms)));
-    }
-    let format = &time::format_description::well_known::Rfc3339;
-    let time = time::OffsetDateTime::parse(text, format).map_err(|_| {
-        format!("`{text}` is neither a time (2026-01-31T12:00:00Z) nor how long ago (1h)")
-    })?;
-    let ms = time.unix_timestamp_nanos() / 1_000_000;
-    Ok(Timestamp(i64::try_from(ms).unwrap_or(i64::MAX)))
-}
-
-fn failed(error: &QueueError) -> Answer {
+pub(super) fn failed(error: &QueueError) -> Answer {
     match error {
-        QueueError::Missing(id) => missing("delivery", &id.to_string()),
+        QueueError::Missing(id) => missing("delivery", &id.to_string(), []),
         error => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }

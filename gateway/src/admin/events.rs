@@ -12,9 +12,13 @@ use tidegate_adapters::{
 };
 
 use super::{Answer, ok, problem};
-use crate::app::{Inspect, PublishError};
+use crate::{
+    app::{Inspect, PublishError},
+    config::did_you_mean,
+};
 
-const STRUCTURED: &str = "application/cloudevents+json";
+/// The type of a structured CloudEvent.
+pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 
 /// Publishes what the request holds, for `operator`; answers `{"id": …}`.
 pub(super) async fn publish(
@@ -30,7 +34,11 @@ pub(super) async fn publish(
         match &*name {
             "exchange" => exchange = Some(value.into_owned()),
             "key" => key = Some(value.into_owned()),
-            _ => return Err(bad(&format!("`{name}` is no parameter; there are exchange and key"))),
+            name => {
+                let near = did_you_mean(name, ["exchange", "key"]);
+                let why = format!("`{name}` is no parameter; there are exchange and key{near}");
+                return Err(bad(&why));
+            }
         }
     }
     let exchange = exchange.ok_or_else(|| bad("`exchange` is missing: where to publish to"))?;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde_json::json;
-use tidegate_adapters::rabbitmq;
+use tidegate_adapters::{event::attribute::rfc3339, rabbitmq};
 
 use super::{Answer, JSON, with_type};
 use crate::{
@@ -66,8 +66,9 @@ fn attempt_timeout(inspect: &dyn Inspect, route: &str) -> Duration {
     }
 }
 
-/// 503 when the queue cannot be written to, or from the moment of SIGTERM.
-pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
+/// 503 when the queue cannot be written to, or from the moment of SIGTERM. Why a reload failed may
+/// repeat what is configured: that is for those who may read.
+pub(super) fn ready(inspect: &dyn Inspect, reads: bool) -> Answer {
     let queue = inspect.queue().status();
     let broker = inspect.broker();
     let ready = queue.writable && !inspect.stopping();
@@ -93,6 +94,16 @@ pub(super) fn ready(inspect: &dyn Inspect) -> Answer {
             "sources": serde_json::Map::from_iter(sources),
         },
     });
+    let generation = inspect.generation();
+    body["config"] = json!({
+        "generation": generation.number,
+        "hash": generation.hash,
+        "since": rfc3339(generation.since),
+        "reload_failed": generation.failed.is_some(),
+    });
+    if let (true, Some(problem)) = (reads, generation.failed) {
+        body["config"]["reload_problem"] = inspect.config().mask.apply(&problem).into();
+    }
     if inspect.webhooks_url().is_some() {
         // Bound before anything runs.
         body["components"]["webhooks"] = "up".into();

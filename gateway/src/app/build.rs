@@ -3,29 +3,31 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tidegate_adapters::{
-    Intake,
     embedded::Embedded,
     http::{
-        Api, Hook, Receiver, WebhookLimitConfig,
+        Api, WebhookLimitConfig,
         caller::{Caller, HttpTarget},
     },
-    rabbitmq::{self, PublishTarget},
+    rabbitmq::{self, Consumers, ConsumersHandle, PublishTarget},
 };
 use tokio::time::Instant;
 
-use super::{BrokerHandle, Sources, StartError, wall_clock};
+use super::{StartError, bindings::Bindings, wall_clock};
 use crate::{
-    config::{self, Config, OnDead, RateLimitConfig, RouteConfig, Source, Target},
-    delivery::{self, Activity, Clock, intake::RouteIntake, reply::ReplyRule},
-    protect::{self, Upstream, rate_limit::RateLimits},
+    config::{self, Config, OnDead, RateLimitConfig, RouteConfig, Source, Target, UpstreamConfig},
+    delivery::{
+        self, Clock,
+        intake::{Judge, Rules},
+    },
+    protect::{self, Upstream},
     queue::{
         Bounds, Queue, RouteSettings,
         sqlite::{Options, SqliteQueue},
     },
-    telemetry::Metrics,
+    telemetry::{Exporter, Metrics, Tracer},
 };
 
-pub(super) async fn open_queue(
+pub(super) fn open_queue(
     config: &Config,
     metrics: &Metrics,
     clock: &Clock,
@@ -43,238 +45,232 @@ pub(super) async fn open_queue(
         observer: Arc::new(move |took| metrics.commit(took)),
         clock: Arc::clone(clock),
     };
-    let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(options)?);
-    let settings = config.routes.iter().map(|(name, route)| RouteSettings {
-        name: Arc::clone(name),
-        dedupe: route.dedupe(),
-        hold: route.on_dead == OnDead::Hold,
+    Ok(Arc::new(SqliteQueue::open(options)?))
+}
+
+pub(super) fn bounds(config: &Config) -> Bounds {
+    let queue = &config.settings.queue;
+    Bounds {
+        max_size: queue.max_size,
+        max_route_share: queue.max_route_share,
+        keep_delivered: queue.keep.delivered,
+        keep_dead: queue.keep.dead,
+    }
+}
+
+/// What the queue is told of each route.
+pub(super) fn route_settings(config: &Config) -> BTreeMap<Arc<str>, RouteSettings> {
+    let settings = config.routes.iter().map(|(name, route)| {
+        let settings = RouteSettings {
+            name: Arc::clone(name),
+            dedupe: route.dedupe(),
+            hold: route.on_dead == OnDead::Hold,
+        };
+        (Arc::clone(name), settings)
     });
-    queue.configure(settings.collect()).await?;
-    for orphan in queue.routes().iter().filter(|route| !route.configured) {
-        if orphan.counts.pending > 0 {
-            tracing::warn!(
-                route = %orphan.name,
-                pending = orphan.counts.pending,
-                "deliveries of a route that the configuration does not have; they wait for it"
-            );
-        }
-    }
-    Ok(queue)
+    settings.collect()
 }
 
-pub(super) fn build_apis(config: &Config) -> Result<BTreeMap<Arc<str>, Arc<Api>>, StartError> {
-    let mut apis = BTreeMap::new();
-    for (name, upstream) in &config.upstreams {
-        let concurrency = upstream.concurrency.get() as usize;
-        let api = Api::new(&upstream.api, concurrency, config.mask.clone(), wall_clock)
-            .map_err(|problem| build_error(format!("upstreams.{name}"), &problem))?;
-        apis.insert(Arc::clone(name), Arc::new(api));
-    }
-    Ok(apis)
+pub(super) fn api(
+    name: &str,
+    config: &Config,
+    upstream: &UpstreamConfig,
+) -> Result<Arc<Api>, StartError> {
+    let concurrency = upstream.concurrency.get() as usize;
+    let api = Api::new(&upstream.api, concurrency, config.mask.clone(), wall_clock)
+        .map_err(|problem| build_error(format!("upstreams.{name}"), &problem))?;
+    Ok(Arc::new(api))
 }
 
-pub(super) fn build_upstreams(
+/// What records spans, and what sends them; nothing where the configuration has no `telemetry`.
+pub(super) fn tracer(
     config: &Config,
     metrics: &Metrics,
-) -> BTreeMap<Arc<str>, Arc<Upstream>> {
-    let now = Instant::now();
-    let build = |(name, upstream): (&Arc<str>, _)| {
-        let built = Upstream::new(Arc::clone(name), upstream, metrics.clone(), now);
-        (Arc::clone(name), Arc::new(built))
-    };
-    config.upstreams.iter().map(build).collect()
+) -> Result<(Tracer, Option<Exporter>), StartError> {
+    let Some(telemetry) = &config.settings.telemetry else { return Ok((Tracer::off(), None)) };
+    let (tracer, exporter) = Exporter::new(telemetry, &config.mask, metrics)
+        .map_err(|problem| build_error("telemetry.otlp".to_owned(), &problem))?;
+    Ok((tracer, Some(exporter)))
 }
 
-/// The broker as built: where routes publish to, and what admits them.
+/// The broker as built: where routes publish to, what admits them, and what consumes.
 pub(super) struct Broker {
-    kind: BrokerKind,
+    pub(super) kind: BrokerKind,
     /// The protections that all routes publishing to it share.
-    upstream: Arc<Upstream>,
+    pub(super) upstream: Arc<Upstream>,
 }
 
-enum BrokerKind {
+pub(super) enum BrokerKind {
     Embedded(Embedded),
-    Rabbitmq(rabbitmq::Publisher),
+    Rabbitmq {
+        consuming: ConsumersHandle,
+        publish: rabbitmq::PublishHandle,
+        publishing: Arc<rabbitmq::ConnectionState>,
+        service: rabbitmq::PublishService,
+        server: rabbitmq::Server,
+    },
+}
+
+/// What of the broker must run.
+#[derive(Default)]
+pub(super) struct BrokerParts {
+    pub(super) consumers: Option<Consumers>,
+    pub(super) publisher: Option<rabbitmq::Publisher>,
 }
 
 impl Broker {
-    pub(super) fn new(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
+    pub(super) fn new(
+        config: &Config,
+        metrics: &Metrics,
+        bindings: &Arc<Bindings>,
+    ) -> Result<(Self, BrokerParts), StartError> {
         let now = Instant::now();
-        let (kind, flowing) = match &config.settings.broker {
+        let (kind, flowing, parts) = match &config.settings.broker {
             config::Broker::Embedded(_) => {
                 // There is no connection that could break.
-                (BrokerKind::Embedded(Embedded::default()), tokio::sync::watch::channel(true).1)
+                let flowing = tokio::sync::watch::channel(true).1;
+                (BrokerKind::Embedded(Embedded::default()), flowing, BrokerParts::default())
             }
             config::Broker::Rabbitmq(broker) => {
-                let publisher = rabbitmq::Publisher::new(broker.clone())
-                    .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?;
+                let server = rabbitmq::Server::new(dialled(broker)?);
+                let publisher = rabbitmq::Publisher::new(&server);
+                let bindings = Arc::clone(bindings);
+                let unbound = move |unbound| -> futures_util::future::BoxFuture<'static, ()> {
+                    let bindings = Arc::clone(&bindings);
+                    Box::pin(async move { bindings.unbound(unbound).await })
+                };
+                let consumers = Consumers::new(&server, unbound);
+                let kind = BrokerKind::Rabbitmq {
+                    consuming: consumers.handle(),
+                    publish: publisher.handle(),
+                    publishing: publisher.state(),
+                    service: publisher.service(),
+                    server,
+                };
                 let flowing = publisher.flowing();
-                (BrokerKind::Rabbitmq(publisher), flowing)
+                let parts = BrokerParts { consumers: Some(consumers), publisher: Some(publisher) };
+                (kind, flowing, parts)
             }
         };
         let upstream = Arc::new(Upstream::broker(flowing, metrics.clone(), now));
-        Ok(Self { kind, upstream })
+        Ok((Self { kind, upstream }, parts))
     }
 
     /// The leaf that publishes.
-    fn service(&self) -> protect::Target {
+    pub(super) fn service(&self) -> protect::Target {
         match &self.kind {
             BrokerKind::Embedded(broker) => protect::Target::new(broker.service()),
-            BrokerKind::Rabbitmq(publisher) => protect::Target::new(publisher.service()),
-        }
-    }
-
-    /// What is kept of it while it runs, and the part that must run.
-    pub(super) fn into_handle(
-        self,
-        consuming: Option<Arc<rabbitmq::ConnectionState>>,
-    ) -> (BrokerHandle, Option<rabbitmq::Publisher>) {
-        match self.kind {
-            BrokerKind::Embedded(broker) => (BrokerHandle::Embedded(broker), None),
-            BrokerKind::Rabbitmq(publisher) => {
-                let handle = BrokerHandle::Rabbitmq {
-                    // Where nothing is consumed, one connection is all there is.
-                    consuming: consuming.unwrap_or_else(|| publisher.state()),
-                    publishing: publisher.state(),
-                    publish: publisher.handle(),
-                };
-                (handle, Some(publisher))
-            }
+            BrokerKind::Rabbitmq { service, .. } => protect::Target::new(service.clone()),
         }
     }
 }
 
-pub(super) fn build_route(
+/// The RabbitMQ of `config`, to be dialled.
+pub(super) fn dialled(config: &rabbitmq::BrokerConfig) -> Result<rabbitmq::Broker, StartError> {
+    rabbitmq::Broker::new(config)
+        .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))
+}
+
+/// What renders a route's calls, and where they go.
+pub(super) enum Rendered {
+    Http(HttpTarget, Arc<Api>),
+    Rabbitmq(PublishTarget),
+}
+
+impl Rendered {
+    pub(super) fn new(
+        config: &Config,
+        name: &Arc<str>,
+        route: &RouteConfig,
+        apis: &BTreeMap<Arc<str>, Arc<Api>>,
+    ) -> Result<Self, StartError> {
+        match &route.to {
+            Target::Http(target) => {
+                let api = apis.get(&*target.upstream).expect(KNOWN);
+                let after = route.retry.retry_after_max;
+                let mut rendered = HttpTarget::new(target, Arc::clone(api), after)
+                    .map_err(|problem| build_error(format!("routes.{name}.to.http"), &problem))?;
+                if route.reply.is_some() {
+                    rendered = rendered.with_reply();
+                }
+                Ok(Self::Http(rendered, Arc::clone(api)))
+            }
+            Target::Rabbitmq(target) => PublishTarget::new(target, config.mask.clone())
+                .map(Self::Rabbitmq)
+                .map_err(|problem| build_error(format!("routes.{name}.to.rabbitmq"), &problem)),
+        }
+    }
+}
+
+/// The route as its loop takes it. `upstreams` have their protections already.
+pub(super) fn route(
     config: &Config,
+    tracer: &Tracer,
     name: &Arc<str>,
-    route: &RouteConfig,
-    apis: &BTreeMap<Arc<str>, Arc<Api>>,
+    rendered: Rendered,
     upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
     broker: &Broker,
-) -> Result<delivery::Route, StartError> {
-    const KNOWN: &str = "the loader checked that every route's upstream exists";
+) -> delivery::Route {
+    let route = &config.routes[name];
     let peers = config.routes.iter().filter(|(_, other)| other.upstream() == route.upstream());
     let peers = peers.map(|(peer, _)| Arc::clone(peer)).collect();
     let (name, retry) = (Arc::clone(name), route.retry.clone());
-    let target = match &route.to {
-        Target::Http(target) => target,
-        Target::Rabbitmq(target) => {
-            let target = PublishTarget::new(target, config.mask.clone())
-                .map_err(|problem| build_error(format!("routes.{name}.to.rabbitmq"), &problem))?;
-            return Ok(delivery::Route {
-                name,
-                target: delivery::Target::Rabbitmq(target),
-                service: broker.service(),
-                upstream: Arc::clone(&broker.upstream),
-                limit_keys: Vec::new(),
-                retry,
-                reply: None,
-                peers,
-            });
+    let url =
+        route.upstream().map(|upstream| &config.upstreams.get(upstream).expect(KNOWN).api.url);
+    let tracer = tracer.target(&name, route, url, &config.settings.broker);
+    let reply = route.reply.as_ref().map(|reply| delivery::reply::ReplyRule::new(&name, reply));
+    let (target, service, upstream, limit_keys) = match rendered {
+        Rendered::Http(target, api) => {
+            let named = route.upstream().expect(KNOWN);
+            let settings = config.upstreams.get(named).expect(KNOWN);
+            let service = protect::stack(Caller::new(api), settings.timeout);
+            let keys = settings.rate_limit.iter().map(|limit| limit.key.clone()).collect();
+            let upstream = upstreams.get(named).expect(KNOWN);
+            (delivery::Target::Http(target), service, upstream, keys)
+        }
+        Rendered::Rabbitmq(target) => {
+            let target = delivery::Target::Rabbitmq(target);
+            (target, broker.service(), &broker.upstream, Vec::new())
         }
     };
-    let settings = config.upstreams.get(&*target.upstream).expect(KNOWN);
-    let api = apis.get(&*target.upstream).expect(KNOWN);
-    let mut rendered = HttpTarget::new(target, Arc::clone(api), route.retry.retry_after_max)
-        .map_err(|problem| build_error(format!("routes.{name}.to.http"), &problem))?;
-    if route.reply.is_some() {
-        rendered = rendered.with_reply();
-    }
-    Ok(delivery::Route {
-        reply: route.reply.as_ref().map(|reply| ReplyRule::new(&name, reply)),
+    delivery::Route {
         name,
-        target: delivery::Target::Http(rendered),
-        service: protect::stack(Caller::new(Arc::clone(api)), settings.timeout),
-        upstream: Arc::clone(upstreams.get(&*target.upstream).expect(KNOWN)),
-        limit_keys: settings.rate_limit.iter().map(|limit| limit.key.clone()).collect(),
+        target,
+        service,
+        limits_epoch: upstream.limits_epoch(),
+        upstream: Arc::clone(upstream),
+        limit_keys,
         retry,
+        reply,
+        tracer,
         peers,
-    })
+    }
 }
 
-pub(super) fn build_intake(
+const KNOWN: &str = "the loader checked that every route's upstream exists";
+
+/// What is decided of a route's arrivals.
+pub(super) fn rules(
+    config: &Config,
+    tracer: &Tracer,
     name: &Arc<str>,
     route: &RouteConfig,
-    queue: &Arc<dyn Queue>,
-    activity: &Arc<Activity>,
-    metrics: &Metrics,
-) -> Arc<dyn Intake> {
-    let intake = RouteIntake::new(
-        Arc::clone(name),
-        route.when.clone(),
-        route.order_by.clone(),
-        route.dedupe().is_some(),
-        Arc::clone(queue),
-        Arc::clone(activity),
-        metrics.clone(),
-    );
+) -> Rules {
     let limit = match &route.from {
         Source::Webhook(webhook) => webhook.rate_limit.as_ref(),
         Source::Rabbitmq(_) | Source::Reply(_) => None,
     };
-    match limit {
-        None => Arc::new(intake),
-        Some(limit) => {
+    Rules {
+        judge: Judge::new(name, route.when.clone(), route.order_by.clone()),
+        dedupe: route.dedupe().is_some(),
+        limit: limit.map(|limit| {
             let WebhookLimitConfig { limit, period, burst } = *limit;
-            let limit = RateLimitConfig { limit, period, burst, key: None };
-            Arc::new(intake.with_limit(RateLimits::rested(limit, Instant::now())))
-        }
+            RateLimitConfig { limit, period, burst, key: None }
+        }),
+        tracer: tracer.source(name, route, &config.settings.broker),
     }
 }
 
-/// Every source of the configuration, with the intake of its route.
-pub(super) async fn build_sources(
-    config: &Config,
-    intakes: Vec<(Arc<str>, Arc<dyn Intake>)>,
-    broker: &Broker,
-) -> Result<Sources, StartError> {
-    let consumes = config.routes.values().any(|route| matches!(route.from, Source::Rabbitmq(_)));
-    let mut consumers = match &config.settings.broker {
-        config::Broker::Rabbitmq(broker) if consumes => Some(
-            rabbitmq::Consumers::new(broker.clone())
-                .map_err(|problem| build_error("broker.rabbitmq".to_owned(), &problem))?,
-        ),
-        config::Broker::Rabbitmq(_) | config::Broker::Embedded(_) => None,
-    };
-    let mut receiver = None;
-    for (name, intake) in intakes {
-        let route = &config.routes[&name];
-        match (&route.from, &mut consumers, &broker.kind) {
-            (Source::Rabbitmq(source), Some(consumers), _) => {
-                consumers.add(name, source.clone(), route.order_by.is_some(), intake);
-            }
-            (Source::Rabbitmq(source), None, BrokerKind::Embedded(broker)) => {
-                broker.bind(&name, source.bind.clone(), intake);
-            }
-            (Source::Rabbitmq(_), None, BrokerKind::Rabbitmq(_)) => {
-                unreachable!("RabbitMQ has its consumers, made above")
-            }
-            (Source::Webhook(webhook), _, _) => {
-                let hook = Hook::new(Arc::clone(&name), webhook).map_err(|problem| {
-                    build_error(format!("routes.{name}.from.webhook"), &problem)
-                })?;
-                let receiver = match &mut receiver {
-                    Some(receiver) => receiver,
-                    none => none.insert(listen(config).await?),
-                };
-                receiver.add(hook, intake).map_err(|problem| {
-                    build_error(format!("routes.{name}.from.webhook.path"), &problem)
-                })?;
-            }
-            (Source::Reply(_), _, _) => {}
-        }
-    }
-    Ok(Sources { consumers, receiver })
-}
-
-/// The public listener; there is none where no route takes webhooks.
-async fn listen(config: &Config) -> Result<Receiver, StartError> {
-    let server = &config.settings.server;
-    Receiver::bind(server, wall_clock)
-        .await
-        .map_err(|problem| build_error("server".to_owned(), &problem))
-}
-
-fn build_error(key: String, problem: &dyn std::fmt::Display) -> StartError {
+pub(super) fn build_error(key: String, problem: &dyn std::fmt::Display) -> StartError {
     StartError::Build { key, problem: problem.to_string() }
 }

@@ -1,12 +1,29 @@
 //! What an operator may look at, of a running gateway.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::future::BoxFuture;
-use tidegate_adapters::{Event, Timestamp};
+use parking_lot::RwLock;
+use tidegate_adapters::{Event, Timestamp, embedded, rabbitmq};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
+use super::{
+    Request, View,
+    build::{Broker, BrokerKind},
+};
 use crate::{
     config::{self, Config},
+    delivery::Clock,
     protect::UpstreamStatus,
     queue::{Queue, QueueError},
     telemetry::Metrics,
@@ -163,4 +180,171 @@ pub enum PublishError {
     /// The broker cannot take it now.
     #[error("broker unavailable: {0}")]
     Unavailable(String),
+}
+
+/// What the running parts and the admin listener share.
+pub(super) struct Shared {
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) metrics: Metrics,
+    pub(super) broker: Arc<Broker>,
+    pub(super) view: RwLock<Arc<View>>,
+    pub(super) generation: RwLock<Generation>,
+    pub(super) admin_address: SocketAddr,
+    pub(super) stopping: AtomicBool,
+    pub(super) clock: Clock,
+    pub(super) reload: mpsc::Sender<Request>,
+}
+
+impl Shared {
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+}
+
+impl Inspect for Shared {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.view().config)
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let (now, wall) = (Instant::now(), (self.clock)());
+        self.view().upstreams.values().map(|upstream| upstream.status(now, wall)).collect()
+    }
+
+    fn routes(&self) -> BTreeMap<Arc<str>, RouteActivity> {
+        let now = (self.clock)();
+        let view = self.view();
+        let routes = view
+            .routes
+            .iter()
+            .map(|(name, (activity, upstream))| (Arc::clone(name), activity.seen(upstream, now)));
+        routes.collect()
+    }
+
+    fn broker(&self) -> BrokerActivity {
+        match &self.broker.kind {
+            BrokerKind::Embedded(_) => {
+                BrokerActivity { consume_connected: true, publish_connected: true, blocked: false }
+            }
+            BrokerKind::Rabbitmq { consuming, publishing, .. } => BrokerActivity {
+                // Where nothing is consumed, one connection is all there is.
+                consume_connected: match consuming.consumes() {
+                    true => consuming.state().connected(),
+                    false => publishing.connected(),
+                },
+                publish_connected: publishing.connected(),
+                blocked: publishing.blocked(),
+            },
+        }
+    }
+
+    fn pause_upstream(
+        &self,
+        upstream: &str,
+        paused: bool,
+    ) -> BoxFuture<'static, Result<(), ControlError>> {
+        let Some(upstream) = self.view().upstreams.get(upstream).cloned() else {
+            let unknown = ControlError::NoUpstream(upstream.to_owned());
+            return Box::pin(std::future::ready(Err(unknown)));
+        };
+        let queue = Arc::clone(&self.queue);
+        Box::pin(async move {
+            queue.pause_upstream(upstream.name(), paused).await?;
+            upstream.pause(paused);
+            Ok(())
+        })
+    }
+
+    fn reset_upstream(&self, upstream: &str) -> Result<(), ControlError> {
+        let view = self.view();
+        let known = view.upstreams.get(upstream);
+        known.ok_or_else(|| ControlError::NoUpstream(upstream.to_owned()))?.reset();
+        Ok(())
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<Reloaded, ReloadError>> {
+        let ask = self.reload.clone();
+        Box::pin(async move {
+            let (request, answer) = oneshot::channel();
+            let stopping = || ReloadError::Unavailable("the gateway is stopping".to_owned());
+            ask.send(request).await.map_err(|_| stopping())?;
+            answer.await.map_err(|_| stopping())?
+        })
+    }
+
+    fn generation(&self) -> Generation {
+        self.generation.read().clone()
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_address)
+    }
+
+    fn webhooks_url(&self) -> Option<String> {
+        let view = self.view();
+        let tls = view.config.settings.server.tls.is_some();
+        let scheme = if tls { "https" } else { "http" };
+        view.receiver.as_ref().map(|receiver| format!("{scheme}://{}", receiver.address()))
+    }
+
+    fn publish(
+        &self,
+        exchange: String,
+        key: String,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        match &self.broker.kind {
+            BrokerKind::Embedded(broker) => {
+                let broker = broker.clone();
+                Box::pin(async move {
+                    match broker.publish(&exchange, &key, &event).await {
+                        Ok(0) => Err(PublishError::Unroutable { exchange, key }),
+                        Ok(_) => Ok(()),
+                        Err(error @ embedded::PublishError::KeyTooLong(_)) => {
+                            Err(PublishError::Impossible(error.to_string()))
+                        }
+                        Err(embedded::PublishError::Refused(refused)) => {
+                            Err(PublishError::Unavailable(refused.to_string()))
+                        }
+                    }
+                })
+            }
+            BrokerKind::Rabbitmq { publish, .. } => {
+                let handle = publish.clone();
+                Box::pin(async move { self::publish(&handle, exchange, key, event).await })
+            }
+        }
+    }
+}
+
+async fn publish(
+    handle: &rabbitmq::PublishHandle,
+    exchange: String,
+    key: String,
+    event: Event,
+) -> Result<(), PublishError> {
+    match handle.publish(&exchange, &key, event).await {
+        Ok(()) => Ok(()),
+        Err(error @ (rabbitmq::PublishError::Refused(_) | rabbitmq::PublishError::TooLarge(_))) => {
+            Err(PublishError::Impossible(error.to_string()))
+        }
+        Err(rabbitmq::PublishError::Unroutable) => Err(PublishError::Unroutable { exchange, key }),
+        Err(error) => Err(PublishError::Unavailable(error.to_string())),
+    }
 }

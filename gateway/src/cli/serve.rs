@@ -1,12 +1,15 @@
 //! The verbs that run something themselves: run, check, demo, mock.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
+
+use tidegate_adapters::secret::Mask;
+use tokio_util::sync::CancellationToken;
 
 use super::EXIT_CONFIG;
 use crate::{
-    app::App,
+    app::{App, ConfigSource},
     config::{self, Environment, RouteConfig, Source},
-    demo, descriptors,
+    demo,
     mock::{MockApi, MockConfig},
     shutdown, telemetry,
 };
@@ -14,14 +17,16 @@ use crate::{
 /// `tidegate run`.
 pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
     // First of all: a signal that comes while we start is a request to stop, too.
-    let stop = match shutdown::on_signals() {
-        Ok(stop) => stop,
+    let signals = shutdown::on_signals().and_then(|stop| Ok((stop, shutdown::on_hangup()?)));
+    let (stop, mut hangup) = match signals {
+        Ok(signals) => signals,
         Err(error) => {
             complain(&format!("cannot handle signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let loaded = match config::load(paths, &Environment::of_process()) {
+    let source = Arc::new(ConfigSource::new(paths.to_vec(), Environment::of_process()));
+    let loaded = match source.load(&Mask::default()) {
         Ok(loaded) => loaded,
         Err(report) => {
             complain(report.to_string().trim_end());
@@ -29,18 +34,33 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
         }
     };
     let mask = loaded.config.mask.clone();
-    telemetry::init_log(&loaded.config.settings.log, mask.clone());
-    let webhooks = |route: &RouteConfig| matches!(route.from, Source::Webhook(_));
-    if loaded.config.routes.values().any(webhooks) {
-        descriptors::raise(loaded.config.settings.server.max_connections.get());
-    }
+    let log = telemetry::init_log(&loaded.config.settings.log, mask.clone());
+    let logging = CancellationToken::new();
+    let damping = tokio::spawn(log.clone().run(logging.clone()));
     for warning in &loaded.warnings {
         tracing::warn!(place = %warning.place, key = %warning.key, "{}", warning.message);
     }
     let ended = match App::new(loaded.config).await {
-        Ok(app) => app.run(stop).await.map_err(|error| error.to_string()),
+        Ok(app) => {
+            let inspect = app.inspect();
+            let running = app.reloading(source).logging(log).run(stop);
+            let hangups = async {
+                while hangup.recv().await.is_some() {
+                    // What comes of it is logged where it is done.
+                    let _ = inspect.reload().await;
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                ended = running => ended.map_err(|error| error.to_string()),
+                () = hangups => unreachable!("it waits for ever"),
+            }
+        }
         Err(error) => Err(error.to_string()),
     };
+    logging.cancel();
+    // It only tells what was left out.
+    let _ = damping.await;
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -25,7 +25,7 @@ pub(crate) fn check(text: &str, purpose: UrlUse, mask: &Mask) -> Result<(), Stri
         return Err("names no host".into());
     }
     let has_user = !url.username().is_empty() || url.password().is_some();
-    if has_user && matches!(purpose, UrlUse::Token | UrlUse::Public) {
+    if has_user && matches!(purpose, UrlUse::Token | UrlUse::Public | UrlUse::Collector) {
         return Err("must not hold a user and password (`user:password@`)".into());
     }
     if url.fragment().is_some() {
@@ -38,7 +38,9 @@ pub(crate) fn check(text: &str, purpose: UrlUse, mask: &Mask) -> Result<(), Stri
                 "must not have a query (`?…`); `heartbeat` and `tls` are keys beside it".into()
             );
         }
-        (UrlUse::Public, _) => return Err("must not have a query (`?…`)".into()),
+        (UrlUse::Public | UrlUse::Collector, _) => {
+            return Err("must not have a query (`?…`)".into());
+        }
         _ => {
             return Err("must not have a query (`?…`); a route's `to.http.query` has one, and \
                 `auth.query` for secrets"

@@ -1,6 +1,7 @@
 //! What no single value shows: names that must resolve, and settings that must agree.
 
 pub(crate) mod build;
+mod cases;
 mod publisher;
 mod route;
 mod upstream;
@@ -48,6 +49,7 @@ impl<'c> Check<'c> {
             upstream::check(self, name, upstream, called.contains(name.as_str()));
         }
         route::check_all(self);
+        cases::check_all(self);
     }
 
     /// The entries of `upstreams` or `routes`.
@@ -152,7 +154,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// As configuration writes it, in the largest unit that fits.
-fn in_words(duration: Duration) -> String {
+pub(crate) fn in_words(duration: Duration) -> String {
     const UNITS: [(u128, &str); 4] =
         [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let ms = duration.as_millis();

@@ -1,8 +1,14 @@
 //! The process's environment as the configuration sees it: `${VAR}` and `TIDEGATE__…`.
 
-use std::{collections::BTreeMap, ffi::OsString, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    sync::Arc,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use config::{Config, Map, Source, Value, ValueKind};
+use parking_lot::Mutex;
 
 use super::{
     report::{Place, Problem, did_you_mean},
@@ -14,14 +20,50 @@ const PREFIX: &str = "TIDEGATE__";
 
 /// Environment variables by name; handed in, so that tests bring their own.
 #[derive(Debug, Clone, Default)]
-pub struct Environment(BTreeMap<String, OsString>);
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+    /// Those that stood in for something, where they may.
+    stand_ins: Option<Arc<Mutex<BTreeSet<String>>>>,
+}
 
 impl Environment {
     /// The process's own. Names that are not UTF-8 cannot be referred to and are left out.
     #[must_use]
     pub fn of_process() -> Self {
         let named = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
-        Self(std::env::vars_os().filter_map(named).collect())
+        Self { variables: std::env::vars_os().filter_map(named).collect(), stand_ins: None }
+    }
+
+    /// The same, and what is missing in it has a stand-in, as is every file that `${file:}` names:
+    /// `test-NAME`, or what such a name most likely has to be. A configuration can so be looked at
+    /// where its secrets are not, with the same result everywhere.
+    #[must_use]
+    pub fn with_stand_ins(self) -> Self {
+        Self { stand_ins: Some(Arc::default()), ..self }
+    }
+
+    /// What stood in for something so far.
+    #[must_use]
+    pub fn stood_in(&self) -> Vec<String> {
+        let names = |names: &Arc<Mutex<BTreeSet<String>>>| names.lock().iter().cloned().collect();
+        self.stand_ins.as_ref().map(names).unwrap_or_default()
+    }
+
+    /// What stands in for `name`, a variable or a file, where something may.
+    pub(crate) fn stand_in(&self, name: &str) -> Option<String> {
+        self.stand_ins.as_ref()?.lock().insert(name.to_owned());
+        let is = |end: &str| name.to_ascii_uppercase().ends_with(end);
+        Some(match name {
+            // The host is in a domain that will never be anybody's (RFC 2606 §2).
+            _ if is("_URL") => {
+                format!("https://{}.test", name.to_ascii_lowercase().replace('_', "-"))
+            }
+            _ if is("WEBHOOK_SECRET") => {
+                let key = format!("test-{name:-<24}");
+                format!("whsec_{}", STANDARD.encode(&key.as_bytes()[..key.len().min(64)]))
+            }
+            _ => format!("test-{}", name.trim_start_matches('/').replace('/', "-")),
+        })
     }
 
     /// The value of `name`; `None` when it is not set.
@@ -29,7 +71,7 @@ impl Environment {
     /// # Errors
     /// When it is not UTF-8.
     pub(crate) fn get(&self, name: &str) -> Result<Option<&str>, String> {
-        self.0
+        self.variables
             .get(name)
             .map(|value| {
                 value
@@ -41,13 +83,14 @@ impl Environment {
 
     /// All names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.variables.keys().map(String::as_str)
     }
 }
 
 impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
     fn from_iter<T: IntoIterator<Item = (N, V)>>(variables: T) -> Self {
-        Self(variables.into_iter().map(|(n, v)| (n.into(), v.into())).collect())
+        let variables = variables.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+        Self { variables, stand_ins: None }
     }
 }
 

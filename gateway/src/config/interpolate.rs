@@ -116,7 +116,10 @@ fn value_of(inside: &str, env: &Environment) -> Result<(String, bool), String> {
         return Err("`${…}` within `${…}` is not read: write one of them only".into());
     }
     if let Some(path) = inside.strip_prefix("file:") {
-        return Ok((read(Path::new(path))?, true));
+        return match env.stand_in(path) {
+            Some(stand_in) => Ok((stand_in, true)),
+            None => Ok((read(Path::new(path))?, true)),
+        };
     }
     let length = inside.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
     let (name, rest) = inside.split_at(length);
@@ -126,7 +129,7 @@ fn value_of(inside: &str, env: &Environment) -> Result<(String, bool), String> {
     let value = env.get(name)?;
     let filled = value.filter(|value| !value.is_empty());
     match (rest.get(..2), rest) {
-        (_, "") => value.map(str::to_owned).ok_or_else(|| {
+        (_, "") => value.map(str::to_owned).or_else(|| env.stand_in(name)).ok_or_else(|| {
             let near = did_you_mean(name, env.names());
             format!(
                 "the environment variable {name} is not set{near}; set it, or give a default: \
@@ -136,6 +139,7 @@ fn value_of(inside: &str, env: &Environment) -> Result<(String, bool), String> {
         (Some(":-"), rest) => Ok(filled.unwrap_or(&rest[2..]).to_owned()),
         (Some(":?"), rest) => filled
             .map(str::to_owned)
+            .or_else(|| env.stand_in(name))
             .ok_or_else(|| format!("the environment variable {name} is not set: {}", &rest[2..])),
         _ => return Err(not_understood(inside)),
     }

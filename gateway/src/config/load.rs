@@ -12,14 +12,15 @@ use serde_json::Value;
 use tidegate_adapters::{http::webhook::VerifyConfig, secret::Mask};
 
 use super::{
-    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target,
+    self as config, Config, Loaded, OnDead, RetryConfig, RouteConfig, Target, TestConfig,
     check::{Check, build},
     environment::{self, Environment},
+    fingerprint::{self, Fingerprints},
     interpolate::{interpolate, join},
     report::{Place, Problem, Report, in_order},
     schema::{NAMED_SECTIONS, ROOT, is_settings_section, publisher},
     tree::{self, Entry, FILE_MAX, Kind, Node, Source},
-    walk::{Walk, defaults},
+    walk::{Places, Walk, defaults},
 };
 
 /// Loads and validates what `paths` hold: files, or folders whose `*.yaml` and `*.yml` are merged.
@@ -28,7 +29,15 @@ use super::{
 /// # Errors
 /// Every problem at once.
 pub fn load(paths: &[PathBuf], env: &Environment) -> Result<Loaded, Report> {
-    let mask = Mask::default();
+    load_over(paths, env, Mask::default())
+}
+
+/// As [`load`], with the secrets known so far: what is in flight may still hold one that the new
+/// configuration no longer has.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load_over(paths: &[PathBuf], env: &Environment, mask: Mask) -> Result<Loaded, Report> {
     let mut problems = Vec::new();
     let sources = read_all(paths, &mut problems);
     let mut roots: Vec<Node> = sources.iter().map(|source| parse(source, &mut problems)).collect();
@@ -51,12 +60,13 @@ pub fn load(paths: &[PathBuf], env: &Environment) -> Result<Loaded, Report> {
         problems.append(&mut check.problems);
     }
     if problems.is_empty() {
-        match fill(value, &mask) {
+        let files = fingerprint::files(&sources, &value);
+        match fill(value, &mask, &walk.places) {
             Ok(config) => {
                 problems = build::check(&config, &walk.places);
                 if problems.is_empty() {
                     let warnings = in_order(warnings, &mask);
-                    return Ok(Loaded { config, warnings });
+                    return Ok(Loaded { config, warnings, files });
                 }
             }
             Err(problem) => problems.push(problem),
@@ -102,9 +112,12 @@ fn about(path: &Path, message: String) -> Problem {
     Problem::new(&Place::Path(path.display().to_string().into()), "", message)
 }
 
-/// Not recursive, and without dotfiles: a mounted Kubernetes ConfigMap keeps its files in folders
-/// whose names begin with `..`, and links to them.
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
+/// The configuration files of a folder, by name. Not recursive, and without dotfiles: a mounted
+/// Kubernetes ConfigMap keeps its files in folders whose names begin with `..`, and links to them.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error: std::io::Error| format!("the folder cannot be read: {error}");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
@@ -245,7 +258,11 @@ fn complete_routes(root: &mut Value) {
 
 /// Types from what is known good. A refusal here is a difference between schema and types, which
 /// the tests look for; a user is told all the same.
-fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
+fn fill(mut value: Value, mask: &Mask, places: &Places) -> Result<Config, Problem> {
+    // Tests of a configuration are no part of what runs.
+    let tests = value.as_object_mut().and_then(|root| root.remove("tests"));
+    let fingerprints = Fingerprints::new(&value);
+    let hash = fingerprint::hash(&value, mask);
     let upstreams = value.as_object_mut().and_then(|root| root.remove("upstreams"));
     let routes = value.as_object_mut().and_then(|root| root.remove("routes"));
     let mut routes = typed("routes", routes.unwrap_or_default())?;
@@ -255,7 +272,10 @@ fn fill(mut value: Value, mask: &Mask) -> Result<Config, Problem> {
         settings: typed("settings", value)?,
         upstreams: typed("upstreams", upstreams.unwrap_or_default())?,
         routes,
+        tests: placed(typed("tests", tests.unwrap_or_default())?, places),
         mask: mask.clone(),
+        fingerprints,
+        hash,
     })
 }
 
@@ -279,6 +299,17 @@ fn add_replies(routes: &mut BTreeMap<Arc<str>, RouteConfig>) -> Result<(), Probl
     let of_replies: Vec<(Arc<str>, RouteConfig)> = of_replies.collect();
     routes.extend(of_replies);
     Ok(())
+}
+
+/// Each test knows where it is written, for whoever it fails.
+fn placed(
+    mut tests: BTreeMap<String, TestConfig>,
+    places: &Places,
+) -> BTreeMap<String, TestConfig> {
+    for (name, test) in &mut tests {
+        test.place = places.get(&join("tests", name)).cloned();
+    }
+    tests
 }
 
 /// A sender's Basic credentials arrive as one word, and an event may be made of headers.

@@ -1,12 +1,13 @@
 //! What a configuration may hold: every key, its shape, and its default, in one place.
 //!
-//! Tables: [`settings`], [`upstream`], [`route`], and of a route [`webhook`] and [`publisher`]. The
-//! walk reads files against them, fills in their defaults, and takes the names it suggests from
-//! them.
+//! Tables: [`settings`], [`upstream`], [`route`], of a route [`webhook`] and [`publisher`], and
+//! [`tests`]. The walk reads files against them, fills in their defaults, and takes the names it
+//! suggests from them.
 
 pub(crate) mod publisher;
 pub(crate) mod route;
 pub(crate) mod settings;
+pub(crate) mod tests;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 
@@ -165,6 +166,8 @@ pub(crate) enum UrlUse {
     Public,
     /// amqp or amqps.
     Broker,
+    /// A collector of traces: http or https, no user, no query.
+    Collector,
 }
 
 /// What a PEM file must hold.
@@ -220,14 +223,14 @@ pub(crate) static ROOT: Shape = Shape::Map(&[
     default("broker", EMPTY, settings::BROKER),
     default("shutdown", EMPTY, settings::SHUTDOWN),
     default("log", EMPTY, settings::LOG),
-    later("telemetry", "leave it out; metrics are at GET /metrics of the admin listener"),
-    later("tests", "leave it out"),
+    optional("telemetry", settings::TELEMETRY),
     default("upstreams", EMPTY, Shape::Named(NameRule::Name, &upstream::UPSTREAM)),
     default("routes", EMPTY, Shape::Named(NameRule::Name, &route::ROUTE)),
+    default("tests", EMPTY, Shape::Named(NameRule::Free, &tests::TEST)),
 ]);
 
 /// Sections that are maps of names, merged and overridden differently from the settings.
-pub(crate) const NAMED_SECTIONS: [&str; 2] = ["upstreams", "routes"];
+pub(crate) const NAMED_SECTIONS: [&str; 3] = ["upstreams", "routes", "tests"];
 
 /// Whether a top-level key is a section of settings.
 pub(crate) fn is_settings_section(name: &str) -> bool {

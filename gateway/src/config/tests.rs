@@ -2,6 +2,7 @@
 
 mod accepted;
 mod bounds;
+mod cases;
 mod layers;
 mod publishing;
 mod refused;

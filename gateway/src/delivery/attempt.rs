@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidegate_adapters::{
     AttemptResult, Call, DeadReason, Delivery, Exchange, Failure, Health, Receipt, Timestamp,
-    Verdict,
+    TraceContext, Verdict,
 };
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -34,8 +34,10 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Makes the call and settles what came of it.
-    pub(super) async fn make(self, call: Call, permit: Permit) -> Finished {
+    pub(super) async fn make(self, mut call: Call, permit: Permit) -> Finished {
         let number = call.attempt;
+        let span = self.route.tracer.attempt(&self.delivery, number, &mut call.request);
+        let trace = span.context().clone();
         let began_at = (self.clock)();
         let began = Instant::now();
         let service = self.route.service.clone();
@@ -46,11 +48,12 @@ impl Attempt {
         let took = began.elapsed();
         let reported = permit.report(self.delivery.id, &answer, || self.waiting());
         let (result, outcome, detail, exchange, response) = self.judge(answer, &reported, began_at);
+        span.end(result, exchange.status, &outcome);
         let attempt = result.map(|result| {
             self.metrics.attempt(&self.route.name, self.route.upstream.name(), result, took);
             AttemptRecord { number, at: began_at, duration: took, result, detail, exchange }
         });
-        let reply = self.reply(&outcome, response.as_ref(), number);
+        let reply = self.reply(&outcome, response.as_ref(), number, Some(&trace));
         let delivery = Arc::clone(&self.delivery);
         let settlement = Settlement { delivery, outcome, attempt, reply };
         let finished = self.settle(settlement).await;
@@ -62,7 +65,7 @@ impl Attempt {
     pub(super) async fn fail(self, failure: Failure) -> Finished {
         let now = (self.clock)();
         let outcome = self.after(&failure, now, now, false);
-        let reply = self.reply(&outcome, None, self.delivery.tries);
+        let reply = self.reply(&outcome, None, self.delivery.tries, None);
         let delivery = Arc::clone(&self.delivery);
         let settlement = Settlement { delivery, outcome, attempt: None, reply };
         self.settle(settlement).await
@@ -128,6 +131,7 @@ impl Attempt {
         outcome: &Outcome,
         response: Option<&Bytes>,
         attempt: u32,
+        trace: Option<&TraceContext>,
     ) -> Option<queue::Reply> {
         let rule = self.route.reply.as_ref()?;
         let (outcome, reason) = match outcome {
@@ -135,11 +139,15 @@ impl Attempt {
             Outcome::Dead { reason, .. } => (ReplyOn::Dead, Some(*reason)),
             Outcome::Retry { .. } => return None,
         };
-        rule.make(&self.delivery, End { outcome, reason, response, attempt }, (self.clock)())
+        let end = End { outcome, reason, response, attempt, trace };
+        rule.make(&self.delivery, end, (self.clock)())
     }
 
     fn after(&self, failure: &Failure, began: Timestamp, now: Timestamp, probe: bool) -> Outcome {
-        let first_attempt_at = self.delivery.first_attempt_at.unwrap_or(began);
+        // The age stands still while the route is paused.
+        let paused = self.queue.paused_for(&self.route.name);
+        let first = self.delivery.first_attempt_at.map(|first| first.after(paused));
+        let first_attempt_at = first.unwrap_or(began);
         let moment = Moment { now, first_attempt_at, probe, chance: fastrand::f64() };
         schedule::after_failure(&self.route.retry, &self.delivery, failure, moment)
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
 use tidegate_adapters::{
     Accepted, Arrival, DeadReason, Event, Intake, Refused, Rejection,
     expression::{Expression, ExpressionError, Input, Variables},
@@ -19,58 +20,85 @@ use tokio::time::Instant;
 
 use super::Activity;
 use crate::{
-    protect::rate_limit::{RateLimits, Taken},
+    config::RateLimitConfig,
+    protect::rate_limit::{Keys, RateLimits, Taken},
     queue::{Append, AppendError, Content, Queue, Space},
-    telemetry::{Ending, Metrics},
+    telemetry::{Ending, Metrics, SourceTracer},
 };
 
-/// The intake of one route.
+/// The intake of one route, for as long as the process lives: a reload changes its rules.
 pub struct RouteIntake {
     route: Arc<str>,
     queue: Arc<dyn Queue>,
-    when: Option<Expression>,
-    order_by: Option<Expression>,
-    dedupe: bool,
-    limit: Option<RateLimits>,
-    variables: Variables,
+    rules: RwLock<Arc<Rules>>,
+    limit: RateLimits,
     activity: Arc<Activity>,
     metrics: Metrics,
 }
 
+/// What the configuration in force says of a route's arrivals.
+pub struct Rules {
+    /// What is decided of each event.
+    pub judge: Judge,
+    /// Whether the source guards against repeats at all.
+    pub dedupe: bool,
+    /// How many requests are let in; `None` is all.
+    pub limit: Option<RateLimitConfig>,
+    /// Makes spans of what arrives.
+    pub tracer: SourceTracer,
+}
+
+/// What is decided of each event of a route, once. Pure.
+pub struct Judge {
+    when: Option<Expression>,
+    order_by: Option<Expression>,
+    variables: Variables,
+}
+
 impl RouteIntake {
-    /// The intake of `route`; `dedupe` is whether its source guards against repeats at all.
+    /// The intake of `route` by `rules`. A limit begins with its burst whole.
     #[must_use]
     pub fn new(
         route: Arc<str>,
-        when: Option<Expression>,
-        order_by: Option<Expression>,
-        dedupe: bool,
+        rules: Rules,
         queue: Arc<dyn Queue>,
         activity: Arc<Activity>,
         metrics: Metrics,
     ) -> Self {
-        let variables = Variables { route: Arc::clone(&route), ..Variables::default() };
-        let limit = None;
-        Self { route, queue, when, order_by, dedupe, limit, variables, activity, metrics }
+        let limit = RateLimits::rested(rules.limit.as_slice(), Instant::now());
+        let rules = RwLock::new(Arc::new(rules));
+        Self { route, queue, rules, limit, activity, metrics }
     }
 
-    /// The same, with a limit of its own on requests.
-    #[must_use]
-    pub fn with_limit(mut self, limit: RateLimits) -> Self {
-        self.limit = Some(limit);
-        self
+    /// Takes up other rules; what is spent of the limit stays spent.
+    pub fn set_rules(&self, rules: Rules) {
+        self.limit.reconfigure(rules.limit.as_slice(), Instant::now());
+        *self.rules.write() = Arc::new(rules);
     }
+}
 
+impl Rules {
     fn append(&self, arrival: Arrival) -> Append {
         let own_id = arrival.own_id;
         let (content, key) = match arrival.event {
-            Ok(event) => self.judge(Arc::new(event)),
+            Ok(event) => self.judge.judge(Arc::new(event)),
             Err(invalid) => (Content::Invalid(invalid), None),
         };
         Append { content, key, dedupe: self.dedupe && own_id }
     }
+}
 
-    fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
+impl Judge {
+    /// By these expressions of `route`.
+    #[must_use]
+    pub fn new(route: &Arc<str>, when: Option<Expression>, order_by: Option<Expression>) -> Self {
+        let variables = Variables { route: Arc::clone(route), ..Variables::default() };
+        Self { when, order_by, variables }
+    }
+
+    /// What is kept of `event`, and its order key.
+    #[must_use]
+    pub fn judge(&self, event: Arc<Event>) -> (Content, Option<Arc<str>>) {
         let input = Input::event(Arc::clone(&event));
         // A defect in a library must cost this event, not the process.
         let judged = catch_unwind(AssertUnwindSafe(|| {
@@ -111,24 +139,29 @@ impl RouteIntake {
 impl RouteIntake {
     fn take(
         &self,
-        batch: Vec<Arrival>,
+        mut batch: Vec<Arrival>,
         space: Space,
     ) -> BoxFuture<'static, Result<Vec<Accepted>, Refused>> {
-        let appends: Vec<Append> = batch.into_iter().map(|arrival| self.append(arrival)).collect();
+        let rules = Arc::clone(&self.rules.read());
+        let received = rules.tracer.receive(&mut batch);
+        let appends: Vec<Append> = batch.into_iter().map(|arrival| rules.append(arrival)).collect();
         let reasons: Vec<DeadReason> = appends.iter().map(dead_reason).collect();
         let committed = self.queue.append(&self.route, appends, space);
         let (route, metrics) = (Arc::clone(&self.route), self.metrics.clone());
         Box::pin(async move {
             match committed.await {
                 Ok(accepted) => {
+                    received.end(Ok(&accepted));
                     count(&metrics, &route, &accepted, &reasons);
                     Ok(accepted)
                 }
                 Err(AppendError::Full(_)) => {
+                    received.end(Err(Rejection::QueueFull));
                     metrics.rejected(&route, Rejection::QueueFull, reasons.len() as u64);
                     Err(Refused::Full)
                 }
                 Err(AppendError::Closed) => {
+                    received.end(Err(Rejection::Closed));
                     metrics.rejected(&route, Rejection::Closed, reasons.len() as u64);
                     Err(Refused::Closed)
                 }
@@ -150,10 +183,9 @@ impl Intake for RouteIntake {
     }
 
     fn admit(&self) -> Result<(), Duration> {
-        let Some(limit) = &self.limit else { return Ok(()) };
         let now = Instant::now();
-        match limit.take(&vec![None], now, now) {
-            Taken::Now => Ok(()),
+        match self.limit.take_admitted(&Keys::none(), now, now) {
+            Taken::Now | Taken::Stale => Ok(()),
             Taken::Upstream(at) | Taken::Key(at) => Err(at.saturating_duration_since(now)),
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use tidegate_adapters::{
-    Data, DeadReason, Delivery, Event, Timestamp,
+    Data, DeadReason, Delivery, Event, Timestamp, TraceContext,
     event::{Draft, EventError, HOPS_MAX, attribute::rfc3339, check_json},
     expression::{ExpressionError, Input, Variables},
 };
@@ -43,6 +43,8 @@ pub struct End<'a> {
     pub response: Option<&'a Bytes>,
     /// The number of its last attempt; 0 when none was made.
     pub attempt: u32,
+    /// The trace of that attempt; without one, the reply is part of its event's.
+    pub trace: Option<&'a TraceContext>,
 }
 
 impl ReplyRule {
@@ -126,7 +128,7 @@ impl ReplyRule {
         self.config.event.lay_over(&mut draft, &input, &variables).map_err(wrong)?;
         draft.id = Some(plain.id);
         let typeless = "is missing: set `reply.event.type`";
-        let trace = plain.traceparent.as_deref();
+        let trace = plain.traceparent;
         let (mut event, _) = draft.finish(String::new, trace, typeless).map_err(wrong)?;
         event.hops = plain.hops;
         Ok(Some(event))
@@ -159,7 +161,7 @@ fn plain(delivery: &Delivery, end: End<'_>, now: Timestamp, data: Data) -> Event
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
         extensions: std::collections::BTreeMap::new(),
-        traceparent: delivery.event.traceparent.clone(),
+        traceparent: end.trace.or(delivery.event.traceparent.as_ref()).cloned(),
         hops: delivery.event.hops + 1,
         data,
     }

@@ -70,6 +70,20 @@ impl Window {
         None
     }
 
+    /// Puts one back that was offered and did not go: it is the next again.
+    pub(super) fn give_back(&mut self, candidate: Candidate) {
+        self.ready.push_front(candidate);
+    }
+
+    /// Lets go of all that is not under way.
+    pub(super) fn forget_waiting(&mut self) {
+        let later = std::mem::take(&mut self.later).into_iter();
+        let waiting = later.map(|Reverse(later)| later.candidate).chain(self.ready.drain(..));
+        for candidate in waiting {
+            self.held.remove(&candidate.delivery.id);
+        }
+    }
+
     /// It is settled, or not pending any more.
     pub(super) fn release(&mut self, id: DeliveryId) {
         self.held.remove(&id);

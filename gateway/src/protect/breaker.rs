@@ -180,6 +180,11 @@ impl Breaker {
         }
     }
 
+    /// Takes up other numbers; where it stands, it stays.
+    pub fn reconfigure(&mut self, config: BreakerConfig) {
+        self.config = config;
+    }
+
     /// Closes it, whatever it has seen; a probe under way no longer counts.
     pub fn reset(&mut self) -> Change {
         let was_closed = matches!(self.state, State::Closed { .. });

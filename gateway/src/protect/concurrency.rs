@@ -7,67 +7,187 @@
 //! - **unsettled**: twice as many, each held from admission until the settlement is committed. One
 //!   fsync may settle many; a slow disk then slows the sending instead of widening the gap.
 
+//!
+//! Both can be changed while calls are under way. Fewer than are under way: those that end give
+//! nothing back until as many are gone.
+
 use std::{num::NonZeroU32, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A semaphore holds far fewer permits than `u32::MAX` on 32-bit; no upstream needs a million.
+const MOST: u32 = 1 << 20;
 
 /// The two bounds of one upstream.
 #[derive(Debug)]
 pub struct Concurrency {
+    calls: Arc<Bound>,
+    unsettled: Arc<Bound>,
+}
+
+/// One bound, and how far beyond it is what is under way.
+#[derive(Debug)]
+struct Bound {
+    permits: Arc<Semaphore>,
+    size: Mutex<Size>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Size {
     limit: u32,
-    calls: Arc<Semaphore>,
-    unsettled: Arc<Semaphore>,
+    /// Permits out that are not to come back.
+    excess: u32,
 }
 
 /// Held while a call is under way.
 #[derive(Debug)]
 pub struct CallPermit {
-    _permit: OwnedSemaphorePermit,
+    _permit: Held,
 }
 
 /// Held until the delivery is settled.
 #[derive(Debug)]
 pub struct UnsettledPermit {
-    _permit: OwnedSemaphorePermit,
+    _permit: Held,
+}
+
+#[derive(Debug)]
+struct Held {
+    permit: Option<OwnedSemaphorePermit>,
+    of: Arc<Bound>,
 }
 
 impl Concurrency {
     /// `limit` calls at once.
     #[must_use]
     pub fn new(limit: NonZeroU32) -> Self {
-        // A semaphore holds far fewer permits than u32::MAX on 32-bit; no upstream needs a million.
-        let calls = (limit.get() as usize).min(1 << 20);
-        Self {
-            limit: limit.get(),
-            calls: Arc::new(Semaphore::new(calls)),
-            unsettled: Arc::new(Semaphore::new(calls * 2)),
-        }
+        let calls = limit.get().min(MOST);
+        Self { calls: Bound::new(calls), unsettled: Bound::new(calls * 2) }
+    }
+
+    /// `limit` calls at once from now on, those under way counted.
+    pub fn resize(&self, limit: NonZeroU32) {
+        let calls = limit.get().min(MOST);
+        self.calls.resize(calls);
+        self.unsettled.resize(calls * 2);
     }
 
     /// Waits for both permits, in order of asking.
     pub async fn acquire(&self) -> (CallPermit, UnsettledPermit) {
-        const OPEN: &str = "the semaphores are never closed";
-        let unsettled = Arc::clone(&self.unsettled).acquire_owned().await.expect(OPEN);
-        let call = Arc::clone(&self.calls).acquire_owned().await.expect(OPEN);
+        let unsettled = self.unsettled.acquire().await;
+        let call = self.calls.acquire().await;
         (CallPermit { _permit: call }, UnsettledPermit { _permit: unsettled })
     }
 
     /// Calls at once, at most.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.limit
+        self.calls.size.lock().limit
     }
 
     /// Calls under way.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        let free = u32::try_from(self.calls.available_permits()).unwrap_or(u32::MAX);
-        self.limit.min(1 << 20).saturating_sub(free)
+        self.calls.held()
     }
 
     /// Whether the next to ask would wait.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.calls.available_permits() == 0 || self.unsettled.available_permits() == 0
+        self.calls.is_full() || self.unsettled.is_full()
+    }
+}
+
+impl Bound {
+    fn new(limit: u32) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(limit as usize));
+        Arc::new(Self { permits, size: Mutex::new(Size { limit, excess: 0 }) })
+    }
+
+    fn resize(&self, limit: u32) {
+        let mut size = self.size.lock();
+        if limit < size.limit {
+            let fewer = size.limit - limit;
+            let free = self.permits.forget_permits(fewer as usize);
+            size.excess += fewer - u32::try_from(free).unwrap_or(fewer);
+        } else {
+            let more = limit - size.limit;
+            let back = more.min(size.excess);
+            size.excess -= back;
+            self.permits.add_permits((more - back) as usize);
+        }
+        size.limit = limit;
+    }
+
+    async fn acquire(self: &Arc<Self>) -> Held {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.expect("the semaphores are never closed");
+        Held { permit: Some(permit), of: Arc::clone(self) }
+    }
+
+    fn held(&self) -> u32 {
+        let size = *self.size.lock();
+        let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
+        (size.limit + size.excess).saturating_sub(free)
+    }
+
+    fn is_full(&self) -> bool {
+        self.permits.available_permits() == 0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let mut size = self.of.size.lock();
+        if size.excess > 0 {
+            size.excess -= 1;
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn limit(limit: u32) -> NonZeroU32 {
+        NonZeroU32::new(limit).unwrap()
+    }
+
+    #[tokio::test]
+    async fn fewer_at_once_holds_for_those_under_way_too() {
+        let concurrency = Concurrency::new(limit(4));
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(concurrency.acquire().await);
+        }
+        concurrency.resize(limit(2));
+        assert_eq!((concurrency.limit(), concurrency.in_flight()), (2, 4));
+        held.truncate(2);
+        assert_eq!(concurrency.in_flight(), 2);
+        assert!(concurrency.acquire().now_or_never().is_none(), "two are under way still");
+        held.truncate(1);
+        held.push(concurrency.acquire().now_or_never().unwrap());
+        assert!(concurrency.is_full());
+    }
+
+    #[tokio::test]
+    async fn more_at_once_go_at_once() {
+        let concurrency = Concurrency::new(limit(1));
+        let first = concurrency.acquire().await;
+        assert!(concurrency.acquire().now_or_never().is_none());
+        concurrency.resize(limit(3));
+        let others = [concurrency.acquire().await, concurrency.acquire().await];
+        assert_eq!(concurrency.in_flight(), 3);
+        concurrency.resize(limit(1));
+        concurrency.resize(limit(2));
+        drop(others);
+        assert_eq!(concurrency.in_flight(), 1, "one of the excess was wanted again");
+        assert!(concurrency.acquire().now_or_never().is_some());
+        drop(first);
     }
 }

@@ -59,18 +59,21 @@ impl Permit {
             }
         }
         let ticket = self.ticket.take();
-        if let (Some(ticket), Some(breaker)) = (ticket, &self.upstream.breaker) {
+        if let Some(ticket) = ticket {
             let reached = !matches!(answer, Err(failure) if failure.result.is_none());
-            let change = match reached {
-                true => {
+            let mut breaker = self.upstream.breaker.lock();
+            let change = match (&mut *breaker, reached) {
+                (None, _) => Change::None,
+                (Some(breaker), true) => {
                     let health = health_for_breaker(ticket, answer);
-                    breaker.lock().record(ticket, delivery, health, waiting, now)
+                    breaker.record(ticket, delivery, health, waiting, now)
                 }
-                false => {
-                    breaker.lock().give_back(ticket, now);
+                (Some(breaker), false) => {
+                    breaker.give_back(ticket, now);
                     Change::None
                 }
             };
+            drop(breaker);
             if ticket.is_probe() || change != Change::None {
                 self.upstream.changed_to(change);
             }
@@ -81,8 +84,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let (Some(ticket), Some(breaker)) = (self.ticket.take(), &self.upstream.breaker) {
-            breaker.lock().give_back(ticket, Instant::now());
+        if let Some(ticket) = self.ticket.take() {
+            if let Some(breaker) = &mut *self.upstream.breaker.lock() {
+                breaker.give_back(ticket, Instant::now());
+            }
             self.upstream.changed.notify_waiters();
         }
     }

@@ -28,26 +28,39 @@
 //! [`STALE_AFTER`](super::STALE_AFTER) this stays within the 50 ms that the contract allows between
 //! the token and the socket.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod bucket;
+
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::LimitStatus;
 use crate::config::RateLimitConfig;
+pub use bucket::KEYS_MAX;
+
+use bucket::{Bucket, Limit, Limited, State, make_room};
 
 /// How far back a request that waited for its slot may be counted.
 pub const LATE_MAX: Duration = Duration::from_millis(10);
 
-/// The most keys one keyed limit knows at a time; keys at rest are swept first.
-pub const KEYS_MAX: usize = 65_536;
-
-/// Ten years: keeps every sum of times within what a clock can hold.
-const WHOLE_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
-
 /// The values of a call's keyed limits, one per limit of the upstream; `None` where the limit is
 /// not keyed or does not count this call.
-pub type Keys = Vec<Option<Arc<str>>>;
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// Which limits they were made for; see [`RateLimits::reconfigure`].
+    pub epoch: u64,
+    /// In the order of the limits.
+    pub values: Vec<Option<Arc<str>>>,
+}
+
+impl Keys {
+    /// Of a call that no keyed limit counts.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+}
 
 /// What a request must wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,110 +71,106 @@ pub enum Taken {
     Upstream(Instant),
     /// Nothing was taken: only this call's key is limited. Others may go; this one then.
     Key(Instant),
+    /// Nothing was taken: the keys were made for limits that are no more.
+    Stale,
 }
 
 /// All limits of one upstream.
 #[derive(Debug)]
 pub struct RateLimits {
-    limits: Vec<Limit>,
-    state: Mutex<Vec<State>>,
-    start: Instant,
+    inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
-struct Limit {
-    limit: u32,
-    period: Duration,
-    burst: u32,
-    interval: Duration,
-    keyed: bool,
-}
-
-#[derive(Debug)]
-enum State {
-    Plain(Bucket),
-    Keyed(HashMap<Arc<str>, Bucket>),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// Theoretical arrival time.
-    tat: Instant,
-    /// The upstream asked for quiet on this key until then.
-    quiet_until: Option<Instant>,
-    /// Quiet asked for so often in a row.
-    quiet_streak: u32,
-    /// The slot given to the last call that was sent away to wait, so that the next gets a later
-    /// one: a key's backlog is spread over time instead of waking all at once.
-    horizon: Instant,
+struct Inner {
+    limits: Vec<Limited>,
+    /// One more each time the limits are others.
+    epoch: u64,
 }
 
 impl RateLimits {
     /// Limits in the order of the configuration, all with their burst spent.
     #[must_use]
     pub fn new(config: &[RateLimitConfig], now: Instant) -> Self {
-        let limits: Vec<Limit> = config.iter().map(Limit::new).collect();
-        let state = limits
-            .iter()
-            .map(|limit| match limit.keyed {
-                true => State::Keyed(HashMap::new()),
-                false => State::Plain(limit.spent(now, now)),
-            })
-            .collect();
-        Self { limits, state: Mutex::new(state), start: now }
+        let limits = config.iter().map(|config| Limited::spent(Limit::new(config), now)).collect();
+        Self { inner: Mutex::new(Inner { limits, epoch: 0 }) }
     }
 
-    /// One limit with its burst whole: for what comes in, where nobody was promised anything and
+    /// The same with their burst whole: for what comes in, where nobody was promised anything and
     /// the first request after a start should not be turned away.
     #[must_use]
-    pub fn rested(config: RateLimitConfig, now: Instant) -> Self {
-        let limits = Self::new(&[config], now);
-        for state in limits.state.lock().iter_mut() {
-            if let State::Plain(bucket) = state {
-                bucket.tat = now;
-            }
+    pub fn rested(config: &[RateLimitConfig], now: Instant) -> Self {
+        let limits = Self::new(config, now);
+        for limited in &mut limits.inner.lock().limits {
+            limited.rest(now);
         }
         limits
+    }
+
+    /// Takes up other limits, in place: what is spent of a limit stays spent, counted in requests,
+    /// where the limit is still there under its place in the list. A new one begins with its burst
+    /// spent. Answers the epoch that [`Keys`] made for them must name.
+    pub fn reconfigure(&self, config: &[RateLimitConfig], now: Instant) -> u64 {
+        let inner = &mut *self.inner.lock();
+        let limits: Vec<Limit> = config.iter().map(Limit::new).collect();
+        if limits.iter().eq(inner.limits.iter().map(|limited| &limited.limit)) {
+            return inner.epoch;
+        }
+        let mut before = std::mem::take(&mut inner.limits).into_iter();
+        let carried = limits.into_iter().map(|limit| match before.next() {
+            Some(old) if old.limit.key == limit.key => old.carried_over(limit, now),
+            _ => Limited::spent(limit, now),
+        });
+        inner.limits = carried.collect();
+        inner.epoch += 1;
+        inner.epoch
+    }
+
+    /// Which limits these are: one more each time they are others.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.inner.lock().epoch
     }
 
     /// Whether there is any limit at all.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
-        self.limits.is_empty()
+        self.inner.lock().limits.is_empty()
     }
 
     /// Takes one token of each limit, or of none. `since` is when the call began to wait.
     pub fn take(&self, keys: &Keys, since: Instant, now: Instant) -> Taken {
-        let mut states = self.state.lock();
-        let (upstream_at, key_at) = match self.allowed_at(&mut states, keys, now) {
-            Ok(times) => times,
-            Err(full_until) => return Taken::Key(full_until),
-        };
-        if key_at > now && key_at > upstream_at {
-            return Taken::Key(self.slot(&mut states, keys, key_at));
+        let inner = &mut *self.inner.lock();
+        match keys.epoch == inner.epoch {
+            true => inner.take(keys, since, now),
+            false => Taken::Stale,
         }
-        if upstream_at > now {
-            return Taken::Upstream(upstream_at);
+    }
+
+    /// As [`RateLimits::take`], for a request that is already admitted: were the limits others
+    /// then, those of single keys no longer count it.
+    pub fn take_admitted(&self, keys: &Keys, since: Instant, now: Instant) -> Taken {
+        let inner = &mut *self.inner.lock();
+        match keys.epoch == inner.epoch {
+            true => inner.take(keys, since, now),
+            false => inner.take(&Keys::none(), since, now),
         }
-        let slot = since.max(upstream_at).max(key_at);
-        let slot = slot.max(now.checked_sub(LATE_MAX).unwrap_or(now)).min(now);
-        for (limit, bucket) in self.buckets(&mut states, keys) {
-            bucket.tat = bucket.tat.max(slot) + limit.interval;
-        }
-        Taken::Now
     }
 
     /// As [`RateLimits::take`], without taking: whether only this call's key would have to wait,
     /// and until when.
     pub fn key_wait(&self, keys: &Keys, now: Instant) -> Option<Instant> {
-        if keys.iter().all(Option::is_none) {
+        if keys.values.iter().all(Option::is_none) {
             return None;
         }
-        let mut states = self.state.lock();
-        match self.allowed_at(&mut states, keys, now) {
+        let inner = &mut *self.inner.lock();
+        if keys.epoch != inner.epoch {
+            return None;
+        }
+        match inner.allowed_at(keys, now) {
             Err(full_until) => Some(full_until),
             Ok((upstream_at, key_at)) if key_at > now && key_at > upstream_at => {
-                Some(self.slot(&mut states, keys, key_at))
+                Some(inner.slot(keys, key_at))
             }
             Ok(_) => None,
         }
@@ -170,18 +179,21 @@ impl RateLimits {
     /// The upstream asked for quiet on the keys of this call. False if the call has none: then it
     /// is the whole upstream that is meant.
     pub fn quiet(&self, keys: &Keys, asked: Option<Duration>, now: Instant) -> bool {
-        let mut states = self.state.lock();
+        let inner = &mut *self.inner.lock();
+        if keys.epoch != inner.epoch {
+            return false;
+        }
         let mut keyed = false;
-        for ((limit, state), key) in self.limits.iter().zip(states.iter_mut()).zip(keys) {
+        for (Limited { limit, state, start }, key) in inner.limits.iter_mut().zip(&keys.values) {
             if let (State::Keyed(buckets), Some(key)) = (state, key) {
                 let bucket =
-                    buckets.entry(Arc::clone(key)).or_insert_with(|| limit.spent(self.start, now));
+                    buckets.entry(Arc::clone(key)).or_insert_with(|| limit.spent(*start, now));
                 keyed = true;
                 let already = bucket.quiet_until.is_some_and(|until| until > now);
                 if already && asked.is_none() {
                     continue;
                 }
-                let pause = super::quiet_for(asked, bucket.quiet_streak);
+                let pause = super::control::quiet_for(asked, bucket.quiet_streak);
                 bucket.quiet_streak = bucket.quiet_streak.saturating_add(u32::from(!already));
                 bucket.quiet_until = bucket.quiet_until.max(Some(now + pause));
             }
@@ -191,19 +203,22 @@ impl RateLimits {
 
     /// An answer came that did not ask for quiet: the streak of the call's keys is over.
     pub fn answered(&self, keys: &Keys) {
-        if keys.iter().all(Option::is_none) {
+        if keys.values.iter().all(Option::is_none) {
             return;
         }
-        let mut states = self.state.lock();
-        for (_, bucket) in self.buckets(&mut states, keys) {
+        let inner = &mut *self.inner.lock();
+        if keys.epoch != inner.epoch {
+            return;
+        }
+        for (_, bucket) in inner.buckets(keys) {
             bucket.quiet_streak = 0;
         }
     }
 
     /// Forgets the quiet asked for on single keys; what is spent stays spent.
     pub fn forget_quiet(&self) {
-        for state in self.state.lock().iter_mut() {
-            if let State::Keyed(buckets) = state {
+        for limited in &mut self.inner.lock().limits {
+            if let State::Keyed(buckets) = &mut limited.state {
                 for bucket in buckets.values_mut() {
                     (bucket.quiet_until, bucket.quiet_streak) = (None, 0);
                 }
@@ -214,31 +229,47 @@ impl RateLimits {
     /// Each limit and how much of it is in use.
     #[must_use]
     pub fn status(&self, now: Instant) -> Vec<LimitStatus> {
-        let states = self.state.lock();
-        self.limits
-            .iter()
-            .zip(states.iter())
-            .map(|(limit, state)| limit.status(state, now))
-            .collect()
+        let inner = self.inner.lock();
+        inner.limits.iter().map(|limited| limited.limit.status(&limited.state, now)).collect()
+    }
+}
+
+impl Inner {
+    fn take(&mut self, keys: &Keys, since: Instant, now: Instant) -> Taken {
+        let (upstream_at, key_at) = match self.allowed_at(keys, now) {
+            Ok(times) => times,
+            Err(full_until) => return Taken::Key(full_until),
+        };
+        if key_at > now && key_at > upstream_at {
+            return Taken::Key(self.slot(keys, key_at));
+        }
+        if upstream_at > now {
+            return Taken::Upstream(upstream_at);
+        }
+        let slot = since.max(upstream_at).max(key_at);
+        let slot = slot.max(now.checked_sub(LATE_MAX).unwrap_or(now)).min(now);
+        for (limit, bucket) in self.buckets(keys) {
+            bucket.tat = bucket.tat.max(slot) + limit.interval;
+        }
+        Taken::Now
     }
 
-    /// When the limits of the whole upstream, and when those of the call's keys, allow it.
-    /// `Err`: a keyed limit knows no more keys; until when.
-    fn allowed_at(
-        &self,
-        states: &mut [State],
-        keys: &Keys,
-        now: Instant,
-    ) -> Result<(Instant, Instant), Instant> {
-        let (mut upstream_at, mut key_at) = (self.start, self.start);
-        for (index, (limit, state)) in self.limits.iter().zip(states.iter_mut()).enumerate() {
+    /// When the limits of the whole upstream, and when those of the call's keys, allow it; long
+    /// ago where there are none. `Err`: a keyed limit knows no more keys; until when.
+    fn allowed_at(&mut self, keys: &Keys, now: Instant) -> Result<(Instant, Instant), Instant> {
+        let starts = self.limits.iter().map(|limited| limited.start);
+        let first = starts.min().unwrap_or(now).min(now);
+        let (mut upstream_at, mut key_at) = (first, first);
+        for (index, Limited { limit, state, start }) in self.limits.iter_mut().enumerate() {
             match state {
                 State::Plain(bucket) => upstream_at = upstream_at.max(limit.allows(bucket)),
                 State::Keyed(buckets) => {
-                    let Some(key) = keys.get(index).and_then(Option::as_ref) else { continue };
+                    let Some(key) = keys.values.get(index).and_then(Option::as_ref) else {
+                        continue;
+                    };
                     if !buckets.contains_key(key) {
                         make_room(buckets, now)?;
-                        buckets.insert(Arc::clone(key), limit.spent(self.start, now));
+                        buckets.insert(Arc::clone(key), limit.spent(*start, now));
                     }
                     let bucket = buckets.get(key).expect("the key was put there above");
                     key_at = key_at.max(limit.allows(bucket));
@@ -250,15 +281,15 @@ impl RateLimits {
     }
 
     /// The next slot for a call that is sent away because its key is limited until `key_at`.
-    fn slot(&self, states: &mut [State], keys: &Keys, key_at: Instant) -> Instant {
+    fn slot(&mut self, keys: &Keys, key_at: Instant) -> Instant {
         let mut slot = key_at;
-        for (limit, bucket) in self.buckets(states, keys) {
-            if limit.keyed {
+        for (limit, bucket) in self.buckets(keys) {
+            if limit.key.is_some() {
                 slot = slot.max(bucket.horizon);
             }
         }
-        for (limit, bucket) in self.buckets(states, keys) {
-            if limit.keyed {
+        for (limit, bucket) in self.buckets(keys) {
+            if limit.key.is_some() {
                 bucket.horizon = slot + limit.interval;
             }
         }
@@ -267,87 +298,18 @@ impl RateLimits {
 
     /// The buckets that count this call.
     fn buckets<'a>(
-        &'a self,
-        states: &'a mut [State],
+        &'a mut self,
         keys: &'a Keys,
     ) -> impl Iterator<Item = (&'a Limit, &'a mut Bucket)> {
-        let zipped = self.limits.iter().zip(states.iter_mut()).enumerate();
-        zipped.filter_map(move |(index, (limit, state))| match state {
-            State::Plain(bucket) => Some((limit, bucket)),
+        let numbered = self.limits.iter_mut().enumerate();
+        numbered.filter_map(move |(index, Limited { limit, state, .. })| match state {
+            State::Plain(bucket) => Some((&*limit, bucket)),
             State::Keyed(buckets) => {
-                let key = keys.get(index)?.as_ref()?;
-                buckets.get_mut(key).map(|bucket| (limit, bucket))
+                let key = keys.values.get(index)?.as_ref()?;
+                buckets.get_mut(key).map(|bucket| (&*limit, bucket))
             }
         })
     }
-}
-
-impl Limit {
-    fn new(config: &RateLimitConfig) -> Self {
-        let limit = u128::from(config.limit.get());
-        let interval_ns = config.period.as_nanos().div_ceil(limit);
-        Self {
-            limit: config.limit.get(),
-            period: config.period,
-            burst: config.burst.get(),
-            interval: Duration::from_nanos(u64::try_from(interval_ns).unwrap_or(u64::MAX))
-                .min(WHOLE_MAX),
-            keyed: config.key.is_some(),
-        }
-    }
-
-    /// A bucket as a start leaves it. For a key first seen at `now`, the burst spent at `start` has
-    /// refilled by as much as time has passed.
-    fn spent(&self, start: Instant, now: Instant) -> Bucket {
-        let tat = start + self.whole();
-        Bucket { tat, quiet_until: None, quiet_streak: 0, horizon: now }
-    }
-
-    /// How long a whole burst takes to come back.
-    fn whole(&self) -> Duration {
-        self.interval.saturating_mul(self.burst).min(WHOLE_MAX)
-    }
-
-    /// When the bucket allows the next request.
-    fn allows(&self, bucket: &Bucket) -> Instant {
-        let tolerance = self.interval.saturating_mul(self.burst - 1).min(WHOLE_MAX);
-        bucket.tat.checked_sub(tolerance).unwrap_or(bucket.tat)
-    }
-
-    fn status(&self, state: &State, now: Instant) -> LimitStatus {
-        let whole = self.whole().as_secs_f64();
-        let used = |bucket: &Bucket| {
-            let spent = bucket.tat.saturating_duration_since(now).as_secs_f64();
-            (spent / whole).clamp(0.0, 1.0)
-        };
-        let (keys, used) = match state {
-            State::Plain(bucket) => (None, used(bucket)),
-            State::Keyed(buckets) => {
-                (Some(buckets.len()), buckets.values().map(used).fold(0.0, f64::max))
-            }
-        };
-        let period_ms = u64::try_from(self.period.as_millis()).unwrap_or(u64::MAX);
-        LimitStatus { limit: self.limit, period_ms, burst: self.burst, keys, used }
-    }
-}
-
-impl Bucket {
-    /// At rest, a bucket says what a new one would say.
-    fn rests(&self, now: Instant) -> bool {
-        self.tat <= now && self.quiet_until.is_none_or(|until| until <= now) && self.horizon <= now
-    }
-}
-
-/// Makes room for one more key, sweeping those at rest. `Err`: none is; until when to wait.
-fn make_room(buckets: &mut HashMap<Arc<str>, Bucket>, now: Instant) -> Result<(), Instant> {
-    if buckets.len() < KEYS_MAX {
-        return Ok(());
-    }
-    buckets.retain(|_, bucket| !bucket.rests(now));
-    if buckets.len() < KEYS_MAX {
-        return Ok(());
-    }
-    Err(now + Duration::from_secs(1))
 }
 
 #[cfg(test)]

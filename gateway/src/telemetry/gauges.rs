@@ -29,6 +29,11 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
             page.sample("tidegate_queue_deliveries", &labels, count);
         }
     }
+    page.describe("tidegate_route_paused", "Whether an operator has paused the route");
+    for route in queue.routes() {
+        let paused = u8::from(route.paused);
+        page.sample("tidegate_route_paused", &[("route", &*route.name)], paused);
+    }
     page.describe("tidegate_queue_oldest_due_seconds", "Age of the oldest delivery that is due");
     for name in activity.keys() {
         let oldest = queue.oldest_due(name, now).await.ok().flatten();
@@ -54,6 +59,7 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
         page.sample("tidegate_deliveries_pruned_total", &[("route", route)], pruned);
     }
     upstreams(&mut page, inspect);
+    configuration(&mut page, inspect);
     page.describe("tidegate_source_up", "Whether the route's source is connected");
     for (name, activity) in &activity {
         let up = u8::from(activity.source_up);
@@ -82,11 +88,25 @@ fn upstreams(page: &mut Page<'_>, inspect: &dyn Inspect) {
         };
         page.sample("tidegate_breaker_state", &[("upstream", &*upstream.name)], state);
     }
-    page.describe("tidegate_upstream_paused", "Whether the upstream asked for quiet");
+    let about = "Whether the upstream asked for quiet, or an operator has paused it";
+    page.describe("tidegate_upstream_paused", about);
     for upstream in &upstreams {
-        let paused = u8::from(upstream.paused_until.is_some());
+        let paused = u8::from(upstream.paused || upstream.paused_until.is_some());
         page.sample("tidegate_upstream_paused", &[("upstream", &*upstream.name)], paused);
     }
+}
+
+fn configuration(page: &mut Page<'_>, inspect: &dyn Inspect) {
+    let generation = inspect.generation();
+    page.describe("tidegate_config_info", "The configuration in force, by its hash");
+    page.sample("tidegate_config_info", &[("hash", &generation.hash)], 1);
+    let about = "1 at the start, one more with each reload that changed something";
+    page.describe("tidegate_config_generation", about);
+    page.sample("tidegate_config_generation", &[], generation.number);
+    let about = "Whether the last reload went well; 1 until there is one";
+    page.describe("tidegate_config_last_reload_success", about);
+    let success = u8::from(generation.failed.is_none());
+    page.sample("tidegate_config_last_reload_success", &[], success);
 }
 
 struct Page<'t> {

@@ -2,35 +2,81 @@
 //!
 //! Secrets are kept out of messages where messages are made; the mask here is the second wall.
 //! Dependencies log at warn at most, whatever our own level: at debug some print requests.
-//! `RUST_LOG` is not read: the level is part of the configuration.
+//! `RUST_LOG` is not read: the level is part of the configuration, and follows it at run time.
+//! Floods are damped: see [`super::damper`].
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use tidegate_adapters::secret::Mask;
+use tokio_util::sync::CancellationToken;
 use tracing::{Dispatch, Level};
 use tracing_subscriber::{
+    Registry,
     filter::{LevelFilter, Targets},
     fmt::MakeWriter,
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
+use super::damper::{Damper, DamperLayer};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
-/// Starts logging. Does nothing when something else has (tests).
-pub fn init_log(config: &LogConfig, mask: Mask) {
+/// The log while it runs. Clones are one.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    targets: reload::Handle<Targets, Registry>,
+    damper: Arc<Damper>,
+}
+
+/// Starts logging. Nothing is logged by it when something else has begun to (tests).
+#[must_use]
+pub fn init_log(config: &LogConfig, mask: Mask) -> LogHandle {
     // With stderr gone there is nobody left to tell.
     let to_stderr = |line: &[u8]| drop(io::stderr().write_all(line));
+    let (dispatch, handle) = subscriber(config, mask, to_stderr);
     // An error means that a subscriber is there already.
-    let _ = subscriber(config, mask, to_stderr).try_init();
+    let _ = dispatch.try_init();
+    handle
+}
+
+impl LogHandle {
+    /// From now on, lines of this level and above.
+    pub fn set_level(&self, level: LogLevel) {
+        // An error means that the log is gone, and with it those who could be told.
+        let _ = self.targets.reload(targets(level));
+    }
+
+    /// Tells, while it runs, how many lines of a flood were left out; the last when it ends.
+    pub async fn run(self, shutdown: CancellationToken) {
+        self.damper.run(shutdown).await;
+    }
 }
 
 /// Who turns what is logged into lines; `sink` gets them one by one, whole.
-fn subscriber<S>(config: &LogConfig, mask: Mask, sink: S) -> Dispatch
+fn subscriber<S>(config: &LogConfig, mask: Mask, sink: S) -> (Dispatch, LogHandle)
 where
     S: Fn(&[u8]) + Send + Sync + 'static,
 {
-    let ours = match config.level {
+    let (filter, handle) = reload::Layer::new(targets(config.level));
+    let damper = Arc::new(Damper::default());
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    let lines = lines.with_writer(Masked { mask, sink });
+    let registry = tracing_subscriber::registry().with(filter);
+    let registry = registry.with(DamperLayer(Arc::clone(&damper)));
+    let dispatch = match config.format {
+        LogFormat::Text => registry.with(lines).into(),
+        LogFormat::Json => registry.with(lines.json()).into(),
+    };
+    (dispatch, LogHandle { targets: handle, damper })
+}
+
+/// What is logged at `level`.
+fn targets(level: LogLevel) -> Targets {
+    let ours = match level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
         LogLevel::Info => Level::INFO,
@@ -39,17 +85,10 @@ where
     };
     // A target covers what begins with it: the adapters' crate, and everything beneath.
     // What lapin logs it also returns: each failure would be there twice.
-    let targets = Targets::new()
+    Targets::new()
         .with_default(ours.min(Level::WARN))
         .with_target("lapin", LevelFilter::OFF)
-        .with_target("tidegate", ours);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
-    let lines = lines.with_writer(Masked { mask, sink });
-    let registry = tracing_subscriber::registry().with(targets);
-    match config.format {
-        LogFormat::Text => registry.with(lines).into(),
-        LogFormat::Json => registry.with(lines.json()).into(),
-    }
+        .with_target("tidegate", ours)
 }
 
 /// Makes a writer for each line.
@@ -105,80 +144,4 @@ fn escaped(line: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-
-    use super::*;
-
-    const SECRET: &str = "s3cr3t/with \"quotes\"";
-
-    /// What `log` writes at `level`, line by line.
-    fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce()) -> Vec<String> {
-        let mask = Mask::default();
-        mask.add(SECRET);
-        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        let sink = Arc::clone(&lines);
-        let sink = move |line: &[u8]| sink.lock().push(String::from_utf8(line.to_vec()).unwrap());
-        let subscriber = subscriber(&LogConfig { level, format }, mask, sink);
-        tracing::dispatcher::with_default(&subscriber, log);
-        Arc::try_unwrap(lines).map_or_else(|lines| lines.lock().clone(), Mutex::into_inner)
-    }
-
-    #[test]
-    fn no_secret_leaves_in_a_message_a_field_or_a_debugged_value() {
-        for format in [LogFormat::Text, LogFormat::Json] {
-            let lines = logged(LogLevel::Trace, format, || {
-                tracing::info!(plain = SECRET, shown = %SECRET, debugged = ?SECRET, "x {SECRET} y");
-            });
-            let all = lines.concat();
-            assert_eq!(lines.len(), 1, "{all}");
-            assert!(all.contains("***") && !all.contains("s3cr3t"), "{all}");
-        }
-    }
-
-    #[test]
-    fn json_lines_are_json_and_say_when_in_utc() {
-        let lines =
-            logged(LogLevel::Info, LogFormat::Json, || tracing::info!(route = "a", "hello"));
-        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-        assert_eq!(line["fields"]["message"], "hello");
-        assert_eq!(line["fields"]["route"], "a");
-        let at = line["timestamp"].as_str().unwrap();
-        let rfc3339 = &time::format_description::well_known::Rfc3339;
-        assert!(time::OffsetDateTime::parse(at, rfc3339).is_ok() && at.ends_with('Z'), "{at}");
-    }
-
-    #[test]
-    fn dependencies_log_at_warn_at_most_whatever_our_level() {
-        let lines = logged(LogLevel::Trace, LogFormat::Text, || {
-            tracing::trace!(target: "tidegate::queue", "ours");
-            tracing::trace!(target: "tidegate_adapters::http", "ours too");
-            tracing::info!(target: "hyper::proto", "theirs");
-            tracing::warn!(target: "hyper::proto", "their warning");
-        });
-        let all = lines.concat();
-        assert_eq!(lines.len(), 3, "{all}");
-        assert!(all.contains("ours too") && all.contains("their warning"), "{all}");
-    }
-
-    #[test]
-    fn our_own_level_holds_for_dependencies_too() {
-        let lines = logged(LogLevel::Error, LogFormat::Text, || {
-            tracing::warn!(target: "hyper::proto", "their warning");
-            tracing::warn!(target: "tidegate::queue", "our warning");
-            tracing::error!(target: "tidegate::queue", "our error");
-        });
-        assert_eq!(lines.len(), 1, "{lines:?}");
-    }
-
-    #[test]
-    fn what_comes_from_outside_cannot_forge_a_line() {
-        let lines = logged(LogLevel::Info, LogFormat::Text, || {
-            tracing::info!(why = %"no\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "refused");
-        });
-        assert_eq!(lines.len(), 1);
-        assert!(lines[0].ends_with('\n') && !lines[0].trim_end().contains(char::is_control));
-    }
-}
+mod tests;

@@ -323,9 +323,15 @@ fn the_trace_comes_from_the_header_else_from_the_extension_else_from_nowhere() {
     ];
     for (headers, extension, expected) in table {
         let event = event(&with_headers(structured(extension), headers));
-        assert_eq!(event.traceparent.as_deref(), expected);
+        assert_eq!(event.traceparent, expected.and_then(TraceContext::parse));
         assert_eq!(event.extensions["traceparent"], extension, "the event stays what it is");
     }
     let plain = with_headers(message(JSON, "1"), json!({ "traceparent": TRACEPARENT }));
-    assert_eq!(event(&plain).traceparent.as_deref(), Some(TRACEPARENT));
+    assert_eq!(event(&plain).traceparent, TraceContext::parse(TRACEPARENT));
+    let state = json!({ "traceparent": TRACEPARENT, "tracestate": "vendor=1" });
+    let carried = event(&with_headers(message(JSON, "1"), state)).traceparent.unwrap();
+    assert_eq!(carried.state(), Some("vendor=1"));
+    let other = json!({ "traceparent": "00-bad", "tracestate": "vendor=1" });
+    let of_extension = event(&with_headers(structured(TRACEPARENT), other)).traceparent.unwrap();
+    assert_eq!(of_extension.state(), None, "a state belongs to the parent beside it");
 }

@@ -71,6 +71,14 @@ pub(crate) struct Token {
     expires_at: Instant,
 }
 
+impl Token {
+    /// A token that nobody has given out.
+    pub(crate) fn stand_in(generation: u64) -> Self {
+        let (authorization, now) = (HeaderValue::from_static("Bearer test-token"), Instant::now());
+        Self { authorization, generation, refresh_at: now, expires_at: now }
+    }
+}
+
 /// What the holder of the fetch lock knows.
 #[derive(Default)]
 struct Flight {

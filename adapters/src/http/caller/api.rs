@@ -7,7 +7,10 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::dial::{CONNECT_TIMEOUT, DialLayer};
+use super::{
+    dial::{CONNECT_TIMEOUT, DialLayer},
+    script::Script,
+};
 use crate::{
     Timestamp,
     expression::{Expression, Template},
@@ -46,6 +49,8 @@ pub struct Api {
     pub(crate) refused: Option<RefusedAddress>,
     /// The client.
     pub(crate) client: reqwest::Client,
+    /// Answers in the network's stead.
+    pub(crate) script: Option<Arc<dyn Script>>,
     /// Every secret known.
     pub(crate) mask: Mask,
     /// The wall clock.
@@ -77,7 +82,16 @@ impl Api {
         let mut url = config.url.clone();
         url.set_username("").and_then(|()| url.set_password(None)).expect("an http URL has a host");
         let retry_after = config.retry_after.clone();
-        Ok(Self { url, headers, auth, retry_after, refused, client, mask, now })
+        let script = None;
+        Ok(Self { url, headers, auth, retry_after, refused, client, script, mask, now })
+    }
+
+    /// The same upstream with `script` in the network's stead: nothing is ever sent, and where a
+    /// token is due, `test-token` stands in for it.
+    #[must_use]
+    pub fn scripted(mut self, script: Arc<dyn Script>) -> Self {
+        self.script = Some(script);
+        self
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Certificates>, site: Ar
     // Small answers must not wait for more to send.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return speak(stream, site).await };
-    match timeout(site.config.header_timeout, tls.accept(stream)).await {
+    match timeout(site.served().config.header_timeout, tls.accept(stream)).await {
         Ok(Ok(stream)) => speak(stream, site).await,
         // Scanners and senders that do not trust us: theirs to notice.
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
@@ -50,7 +50,8 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Certificates>, site: Ar
 
 async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, site: Arc<Site>) {
     let framing = Framing::default();
-    let stream = Watched::new(stream, framing.clone(), site.config.header_timeout);
+    let header_timeout = site.served().config.header_timeout;
+    let stream = Watched::new(stream, framing.clone(), header_timeout);
     let answering = Arc::clone(&site);
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (site, framing) = (Arc::clone(&answering), framing.clone());
@@ -76,7 +77,7 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, sit
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(site.config.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_buf_size(HEADERS_MAX + 8192)
         .max_headers(128);
     builder

@@ -72,6 +72,10 @@ impl Refusal {
     }
 
     pub(super) fn answered(self) -> Answered {
+        answered(self.answer())
+    }
+
+    pub(super) fn answer(self) -> Answer {
         let title = self.status.canonical_reason().unwrap_or("error");
         let problem = serde_json::json!({
             "type": "about:blank",
@@ -79,11 +83,9 @@ impl Refusal {
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
-        let mut response = Response::new(Full::new(Bytes::from(problem.to_string())));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        let mut headers = self.headers;
         let kind = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
+        headers.insert(header::CONTENT_TYPE, kind);
+        Answer { status: self.status, headers, body: problem.to_string().into() }
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::*;
 use crate::{Accepted, Arrival, DeliveryId, http::webhook::ServerTlsConfig};
+use crate::{Intake, http::Hook};
 
 const IN_TIME: Duration = Duration::from_secs(20);
 
@@ -116,10 +117,13 @@ impl Scene {
         }))
         .unwrap();
         let hook = Hook::new("r".into(), &webhook).unwrap();
-        let mut receiver = Receiver::bind(&config, || Timestamp(0)).await.unwrap();
+        let receiver = Receiver::bind(&config, || Timestamp(0)).await.unwrap();
         let (recorder, stop) = (Recorder::new(), CancellationToken::new());
-        receiver.add(hook, Arc::new(Shared(Arc::clone(&recorder)))).unwrap();
-        let address = receiver.address();
+        let mut hooks = Hooks::default();
+        hooks.add(hook, Arc::new(Shared(Arc::clone(&recorder)))).unwrap();
+        let handle = receiver.handle();
+        handle.set(&config, hooks);
+        let address = handle.address();
         let task = tokio::spawn(receiver.run(stop.clone()));
         Self { address, recorder, stop, task }
     }
@@ -435,10 +439,10 @@ async fn two_routes_on_one_path_are_told() {
         "path": "/%68ook", "verify": { "none": {} }, "dedupe": "off", "event": { "type": "t" },
     }))
     .unwrap();
-    let mut receiver = Receiver::bind(&config(), || Timestamp(0)).await.unwrap();
+    let mut hooks = Hooks::default();
     for (route, expected) in [("first", Ok(())), ("second", Err(()))] {
         let hook = Hook::new(route.into(), &webhook).unwrap();
-        let added = receiver.add(hook, Arc::new(Shared(Recorder::new())));
+        let added = hooks.add(hook, Arc::new(Shared(Recorder::new())));
         assert_eq!(added.as_ref().map_err(|_| ()), expected.as_ref().map_err(|_| ()), "{added:?}");
     }
 }

@@ -152,7 +152,7 @@ fn prefix(prefix: &str) -> Result<String, ConfigError> {
     Err(ConfigError::new("hmac.prefix", problem))
 }
 
-fn decode(encoding: SecretEncoding, secret: &str) -> Result<Vec<u8>, String> {
+pub(super) fn decode(encoding: SecretEncoding, secret: &str) -> Result<Vec<u8>, String> {
     let key = match encoding {
         SecretEncoding::Utf8 => Some(secret.as_bytes().to_vec()),
         SecretEncoding::Hex => hmac::unhex(secret),

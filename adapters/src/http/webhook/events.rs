@@ -14,7 +14,7 @@ use super::{
     content::{Content, Drafts},
 };
 use crate::{
-    Arrival, Data, Event, Invalid, Timestamp,
+    Arrival, Data, Event, Invalid, Timestamp, TraceContext,
     event::{
         Draft, EventError,
         attribute::rfc3339,
@@ -185,10 +185,17 @@ impl Source<'_> {
             draft.source.get_or_insert_with(|| format!("/{}", self.hook.route));
             draft.time.get_or_insert_with(|| rfc3339(self.now));
         }
-        let traceparent = self.request.headers.get("traceparent");
-        let traceparent = traceparent.and_then(|value| value.to_str().ok());
         let typeless = "is missing: the request is no CloudEvent; set `event.type`";
-        draft.finish(|| id.to_owned(), traceparent, typeless)
+        draft.finish(|| id.to_owned(), self.trace(), typeless)
+    }
+
+    /// The trace that the request is part of. `tracestate` may be spread over several headers.
+    fn trace(&self) -> Option<TraceContext> {
+        let headers = &self.request.headers;
+        let parent = headers.get("traceparent")?.to_str().ok()?;
+        let states = headers.get_all("tracestate").iter().map(|state| state.to_str().ok());
+        let state = states.collect::<Option<Vec<&str>>>().map(|states| states.join(","));
+        TraceContext::carried(parent, state.as_deref())
     }
 
     /// What an operator sees of it: no header but the content type, for they may hold credentials.

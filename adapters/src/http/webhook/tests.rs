@@ -6,7 +6,9 @@ use http::HeaderValue;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Data, DeliveryId, Event, Invalid, event::message::RAW_MAX, expression::Template};
+use crate::{
+    Data, DeliveryId, Event, Invalid, TraceContext, event::message::RAW_MAX, expression::Template,
+};
 
 mod answers;
 mod arbitrary;
@@ -186,7 +188,10 @@ fn a_body_is_data_by_its_content_type() {
 #[test]
 fn a_trace_is_taken_from_the_header_when_it_has_the_right_shape() {
     let traced = |value| event(&config(), &request(&[("traceparent", value)], "1")).traceparent;
-    assert_eq!(traced(TRACEPARENT).as_deref(), Some(TRACEPARENT));
+    assert_eq!(traced(TRACEPARENT), TraceContext::parse(TRACEPARENT));
+    let states = [("traceparent", TRACEPARENT), ("tracestate", "a=1"), ("tracestate", "b=2, c=3")];
+    let carried = event(&config(), &request(&states, "1")).traceparent.unwrap();
+    assert_eq!(carried.state(), Some("a=1,b=2, c=3"));
     assert_eq!(traced("00-what"), None);
 }
 

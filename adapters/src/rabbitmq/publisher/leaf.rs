@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Job, PublishError};
 use crate::{
-    AttemptResult, Call, DeadReason, Exchange, Failure, Health, Receipt, Request, Verdict,
+    AttemptResult, Call, DeadReason, Exchange, Failure, Health, Receipt, Request, TraceContext,
+    Verdict,
     event::{Event, Written},
     rabbitmq::{Envelope, OnUnroutable, PublishRequest, wall_clock},
 };
@@ -74,15 +75,7 @@ impl tower::Service<Call> for PublishService {
             let Request::Rabbitmq(request) = &call.request else {
                 unreachable!("a route's target renders for its own leaf")
             };
-            let message = Message::new(&call.delivery.event, request);
-            let headers = message.headers_size();
-            if headers > HEADERS_MAX {
-                let detail = format!(
-                    "headers: {headers} bytes, {HEADERS_MAX} at most fit into a message; put less \
-                     into them, or write the event with `envelope: cloudevents`"
-                );
-                return Err(unsendable(detail));
-            }
+            let message = Message::sendable(&call.delivery.event, request)?;
             let record = record(request, &message);
             let (answer, answered) = oneshot::channel();
             let job = Job {
@@ -110,15 +103,34 @@ impl Message {
             Envelope::CloudeventsBinary => event.write_binary(),
             Envelope::MetadataData => event.write_metadata_data(),
         };
-        Self::of(event, written, &request.headers)
+        Self::of(event, written, &request.headers, request.trace.as_ref())
+    }
+
+    /// The same, if a message has room for it.
+    fn sendable(event: &Event, request: &PublishRequest) -> Result<Self, Failure> {
+        let message = Self::new(event, request);
+        let headers = message.headers_size();
+        if headers > HEADERS_MAX {
+            let detail = format!(
+                "headers: {headers} bytes, {HEADERS_MAX} at most fit into a message; put less \
+                 into them, or write the event with `envelope: cloudevents`"
+            );
+            return Err(unsendable(detail));
+        }
+        Ok(message)
     }
 
     /// `event` as a structured CloudEvent.
     pub(super) fn structured(event: &Event) -> Self {
-        Self::of(event, event.write_structured(), &[])
+        Self::of(event, event.write_structured(), &[], None)
     }
 
-    fn of(event: &Event, written: Written, own: &[(String, String)]) -> Self {
+    fn of(
+        event: &Event,
+        written: Written,
+        own: &[(String, String)],
+        trace: Option<&TraceContext>,
+    ) -> Self {
         let mut headers = FieldTable::default();
         let mut set = |name: &str, value: &str| {
             if let Some(name) = short(name) {
@@ -128,8 +140,11 @@ impl Message {
         for (name, value) in written.headers.iter().chain(own) {
             set(name, value);
         }
-        if let Some(traceparent) = &event.traceparent {
-            set("traceparent", traceparent);
+        if let Some(trace) = trace.or(event.traceparent.as_ref()) {
+            set("traceparent", &trace.to_string());
+            if let Some(state) = trace.state() {
+                set("tracestate", state);
+            }
         }
         let mut properties =
             BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
@@ -163,6 +178,47 @@ impl Message {
         };
         headers.map(size).sum()
     }
+}
+
+/// A message as it would have gone to RabbitMQ.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The exchange.
+    pub exchange: String,
+    /// The routing key.
+    pub key: String,
+    /// `content_type`.
+    pub content_type: Option<String>,
+    /// Headers, those of the envelope too.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Publishes `event` by `request` as the service does, with `answer` in RabbitMQ's stead.
+///
+/// # Errors
+/// As the service's.
+pub fn rehearse(
+    event: &Event,
+    request: &PublishRequest,
+    answer: impl FnOnce(Published) -> Result<(), PublishError>,
+) -> Result<Receipt, Failure> {
+    let message = Message::sendable(event, request)?;
+    let record = record(request, &message);
+    let headers = message.properties.headers().iter().flat_map(|headers| headers.inner());
+    let headers = headers.filter_map(|(name, value)| match value {
+        AMQPValue::LongString(text) => Some((name.to_string(), text.to_string())),
+        _ => None,
+    });
+    let published = Published {
+        exchange: request.exchange.to_string(),
+        key: request.key.clone(),
+        content_type: message.properties.content_type().as_ref().map(ToString::to_string),
+        headers: headers.collect(),
+        body: message.body.clone(),
+    };
+    judge(answer(published), request, record)
 }
 
 /// `None` for what is longer than AMQP allows. The library's own conversion panics then.
@@ -296,6 +352,7 @@ mod tests {
             headers,
             envelope: Envelope::CloudeventsBinary,
             on_unroutable: OnUnroutable::Retry,
+            trace: None,
             mask,
         }
     }

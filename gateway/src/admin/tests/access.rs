@@ -122,3 +122,30 @@ async fn a_form_of_another_page_cannot_post() {
     assert_eq!(admin.ask("POST", path, &[], EVENT).await.status, 415, "no type at all");
     assert!(admin.world.published.lock().is_empty());
 }
+
+#[tokio::test]
+async fn tokens_are_those_of_the_configuration_in_force() {
+    let admin = guarded().await;
+    assert_eq!(admin.get_as("/metrics", READ).await.status, 200);
+    let new = "another-token-0123456789";
+    admin.world.set_tokens(&format!("dashboard: {{ token: {new}, role: read }}"));
+    for gone in [READ, OPERATE] {
+        assert_eq!(admin.get_as("/metrics", gone).await.status, 401);
+    }
+    assert_eq!(admin.get_as("/metrics", new).await.status, 200);
+}
+
+#[tokio::test]
+async fn every_verb_takes_the_role_operate() {
+    let admin = guarded().await;
+    for (method, pattern, _) in &super::super::endpoint::TABLE {
+        let path = pattern.replace("{name}", "award-points").replace("{id}", "1");
+        let token = format!("Bearer {READ}");
+        let said = admin.ask(method.as_str(), &path, &[("authorization", &*token)], "").await;
+        match *method {
+            http::Method::POST => assert_eq!(said.status, 403, "{path}"),
+            _ => assert!([200, 404].contains(&said.status), "{path}: {said:?}"),
+        }
+    }
+    assert!(admin.world.queue.routes.lock().iter().all(|route| !route.paused));
+}

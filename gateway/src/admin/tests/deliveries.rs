@@ -9,7 +9,10 @@ use super::world::{API_KEY, Listening, NOW, open, pending};
 use crate::queue::{AttemptRecord, Listed, State};
 
 /// `listed` with its delivery and event changed.
-fn changed(mut listed: Listed, change: impl FnOnce(&mut Delivery, &mut Event)) -> Listed {
+pub(super) fn changed(
+    mut listed: Listed,
+    change: impl FnOnce(&mut Delivery, &mut Event),
+) -> Listed {
     let mut delivery = Delivery::clone(&listed.delivery);
     let mut event = Event::clone(&delivery.event);
     change(&mut delivery, &mut event);
@@ -18,12 +21,29 @@ fn changed(mut listed: Listed, change: impl FnOnce(&mut Delivery, &mut Event)) -
     listed
 }
 
-fn dead(id: i64, reason: DeadReason) -> Listed {
+pub(super) fn dead(id: i64, reason: DeadReason) -> Listed {
     let dead = Some((reason, "status 410, not in retry_on".to_owned()));
     Listed { state: State::Dead, dead, due_at: None, ..pending(id) }
 }
 
-async fn holding(deliveries: Vec<Listed>) -> Listening {
+/// `listed`, with an attempt that failed.
+pub(super) fn tried(mut listed: Listed) -> Listed {
+    listed.attempts = vec![AttemptRecord {
+        number: 2,
+        at: NOW,
+        duration: Duration::from_millis(1500),
+        result: AttemptResult::ServerError,
+        detail: "status 503".to_owned(),
+        exchange: Exchange {
+            request: "POST /v2/members/1 HTTP/1.1".to_owned(),
+            status: Some(503),
+            response: "down".to_owned(),
+        },
+    }];
+    listed
+}
+
+pub(super) async fn holding(deliveries: Vec<Listed>) -> Listening {
     let admin = open().await;
     *admin.world.queue.deliveries.lock() = deliveries;
     admin
@@ -135,6 +155,8 @@ async fn a_wrong_filter_is_a_400_that_says_what_is_right() {
     let admin = holding(Vec::new()).await;
     for (query, says) in [
         ("stat=dead", "`stat` is no filter; there are route upstream state"),
+        ("stat=dead", "; did you mean `state`?"),
+        ("reason=rejectd", "; did you mean `rejected`?"),
         ("state=done", "pending active delivered dead discarded"),
         ("reason=tired", "rejected exhausted expired invalid expression unroutable"),
         ("since=yesterday", "`yesterday` is neither a time (2026-01-31T12:00:00Z)"),
@@ -152,21 +174,7 @@ async fn a_wrong_filter_is_a_400_that_says_what_is_right() {
 
 #[tokio::test]
 async fn a_delivery_shows_its_event_and_its_attempts() {
-    let attempt = AttemptRecord {
-        number: 2,
-        at: NOW,
-        duration: Duration::from_millis(1500),
-        result: AttemptResult::ServerError,
-        detail: "status 503".to_owned(),
-        exchange: Exchange {
-            request: "POST /v2/members/1 HTTP/1.1".to_owned(),
-            status: Some(503),
-            response: "down".to_owned(),
-        },
-    };
-    let mut one = dead(1, DeadReason::Exhausted);
-    one.attempts = vec![attempt];
-    let admin = holding(vec![one]).await;
+    let admin = holding(vec![tried(dead(1, DeadReason::Exhausted))]).await;
     let shown = admin.get("/api/v1/deliveries/1").await.json();
     assert_eq!(shown["event"]["id"], "e-1");
     assert_eq!(shown["event"]["specversion"], "1.0");

@@ -82,6 +82,12 @@ async fn ready_shows_each_component() {
             "broker": "up",
             "sources": { "award-points": "up", "thank-you": "up" },
         },
+        "config": {
+            "generation": 1,
+            "hash": "0123456789abcdef",
+            "since": "2026-01-31T12:00:00Z",
+            "reload_failed": false,
+        },
     });
     assert_eq!(said.json(), expected);
 }
@@ -107,4 +113,17 @@ async fn a_broker_that_is_down_and_a_full_queue_are_shown_and_waited_for() {
     assert_eq!(said.status, 200);
     assert_eq!(said.json()["components"]["broker"], "down");
     assert_eq!(said.json()["components"]["queue"], "full");
+}
+
+#[tokio::test]
+async fn a_reload_that_failed_shows_and_why_only_to_those_who_may_read() {
+    use super::world::{READ, guarded};
+    let admin = guarded().await;
+    admin.world.generation.lock().failed = Some("routes.x: `10 s` is no duration".to_owned());
+    let said = admin.get("/readyz").await;
+    assert_eq!(said.status, 200, "what ran before still runs");
+    let config = said.json()["config"].clone();
+    assert_eq!((&config["reload_failed"], config.get("reload_problem")), (&true.into(), None));
+    let config = admin.get_as("/readyz", READ).await.json()["config"].clone();
+    assert_eq!(config["reload_problem"], "routes.x: `10 s` is no duration");
 }

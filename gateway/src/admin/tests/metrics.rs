@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::world::{NOW, open};
+use super::{
+    routes::upstream,
+    world::{NOW, open},
+};
 use crate::{
     app::Inspect as _,
     protect::{BreakerState, BreakerStatus, UpstreamStatus},
@@ -80,6 +83,10 @@ async fn a_scrape_has_every_family_and_is_what_the_older_parser_reads() {
         ("tidegate_broker_blocked", "gauge"),
         ("tidegate_broker_connected", "gauge"),
         ("tidegate_build_info", "gauge"),
+        ("tidegate_config_generation", "gauge"),
+        ("tidegate_config_info", "gauge"),
+        ("tidegate_config_last_reload_success", "gauge"),
+        ("tidegate_config_reloads_total", "counter"),
         ("tidegate_dedupe_window_seconds", "gauge"),
         ("tidegate_deliveries_pruned_total", "counter"),
         ("tidegate_deliveries_total", "counter"),
@@ -92,6 +99,7 @@ async fn a_scrape_has_every_family_and_is_what_the_older_parser_reads() {
         ("tidegate_queue_oldest_due_seconds", "gauge"),
         ("tidegate_queue_size_bytes", "gauge"),
         ("tidegate_rate_limit_wait_seconds", "histogram"),
+        ("tidegate_route_paused", "gauge"),
         ("tidegate_source_up", "gauge"),
         ("tidegate_upstream_paused", "gauge"),
     ];
@@ -105,6 +113,11 @@ async fn gauges_show_what_is_so_now() {
     admin.world.queue.oldest_due.lock().insert("award-points".into(), due);
     admin.world.routes.lock().get_mut("thank-you").unwrap().source_up = false;
     admin.world.broker.lock().publish_connected = false;
+    admin.world.queue.routes.lock()[1].paused = true;
+    admin.world.generation.lock().failed = Some("it is invalid".to_owned());
+    let stopped = UpstreamStatus { paused: true, ..upstream("stopped") };
+    let quiet = UpstreamStatus { paused_until: Some(NOW), ..upstream("quiet") };
+    *admin.world.upstreams.lock() = vec![upstream("running"), stopped, quiet];
     let scrape = parse(&admin.get("/metrics").await.body);
     for (series, expected) in [
         ("tidegate_queue_deliveries{route=\"award-points\",state=\"pending\"}", 5.0),
@@ -122,6 +135,14 @@ async fn gauges_show_what_is_so_now() {
         ("tidegate_broker_connected{role=\"consume\"}", 1.0),
         ("tidegate_broker_connected{role=\"publish\"}", 0.0),
         ("tidegate_broker_blocked", 0.0),
+        ("tidegate_route_paused{route=\"award-points\"}", 0.0),
+        ("tidegate_route_paused{route=\"thank-you\"}", 1.0),
+        ("tidegate_upstream_paused{upstream=\"quiet\"}", 1.0),
+        ("tidegate_upstream_paused{upstream=\"stopped\"}", 1.0),
+        ("tidegate_upstream_paused{upstream=\"running\"}", 0.0),
+        ("tidegate_config_info{hash=\"0123456789abcdef\"}", 1.0),
+        ("tidegate_config_generation", 1.0),
+        ("tidegate_config_last_reload_success", 0.0),
     ] {
         assert_eq!(scrape.samples.get(series), Some(&expected), "{series}");
     }
@@ -145,6 +166,10 @@ async fn every_route_and_upstream_begins_at_zero() {
         "tidegate_rate_limit_wait_seconds_count{upstream=\"mail\"}",
         "tidegate_delivery_lag_seconds_count{route=\"thank-you\"}",
         "tidegate_queue_commit_seconds_count",
+        "tidegate_config_reloads_total{result=\"changed\"}",
+        "tidegate_config_reloads_total{result=\"unchanged\"}",
+        "tidegate_config_reloads_total{result=\"invalid\"}",
+        "tidegate_config_reloads_total{result=\"restart\"}",
     ] {
         assert_eq!(scrape.samples.get(series), Some(&0.0), "{series}");
     }
@@ -170,4 +195,65 @@ async fn histograms_are_cumulative_and_end_at_infinity() {
     assert_eq!(scrape.samples[&format!("{name}_count{{upstream=\"loyalty\"}}")], 4.0);
     let sum = scrape.samples[&format!("{name}_sum{{upstream=\"loyalty\"}}")];
     assert!((sum - 700.061).abs() < 1e-6, "{sum}");
+}
+
+/// Every metric that is promised: name, type, and its labels besides `le`.
+const PROMISED: [(&str, &str, &[&str]); 25] = [
+    ("tidegate_events_accepted_total", "counter", &["route"]),
+    ("tidegate_events_rejected_total", "counter", &["route", "reason"]),
+    ("tidegate_events_duplicate_total", "counter", &["route"]),
+    ("tidegate_deliveries_total", "counter", &["route", "outcome", "reason"]),
+    ("tidegate_attempts_total", "counter", &["route", "upstream", "result"]),
+    ("tidegate_attempt_duration_seconds", "histogram", &["upstream"]),
+    ("tidegate_delivery_lag_seconds", "histogram", &["route"]),
+    ("tidegate_queue_deliveries", "gauge", &["route", "state"]),
+    ("tidegate_queue_oldest_due_seconds", "gauge", &["route"]),
+    ("tidegate_queue_size_bytes", "gauge", &[]),
+    ("tidegate_queue_commit_seconds", "histogram", &[]),
+    ("tidegate_rate_limit_wait_seconds", "histogram", &["upstream"]),
+    ("tidegate_breaker_state", "gauge", &["upstream"]),
+    ("tidegate_upstream_paused", "gauge", &["upstream"]),
+    ("tidegate_route_paused", "gauge", &["route"]),
+    ("tidegate_source_up", "gauge", &["route"]),
+    ("tidegate_deliveries_pruned_total", "counter", &["route"]),
+    ("tidegate_broker_connected", "gauge", &["role"]),
+    ("tidegate_broker_blocked", "gauge", &[]),
+    ("tidegate_config_reloads_total", "counter", &["result"]),
+    ("tidegate_config_info", "gauge", &["hash"]),
+    ("tidegate_config_generation", "gauge", &[]),
+    ("tidegate_config_last_reload_success", "gauge", &[]),
+    ("tidegate_build_info", "gauge", &["version"]),
+    ("tidegate_dedupe_window_seconds", "gauge", &["route"]),
+];
+
+/// The names of the labels in `name{a="…",b="…"}`; no value here holds a quote.
+fn labels(series: &str) -> Vec<&str> {
+    let labels = series.split_once('{').map_or("", |(_, labels)| labels);
+    let names = labels.split('"').step_by(2).map(|name| name.trim_matches([',', '=', '}']));
+    names.filter(|name| !name.is_empty() && *name != "le").collect()
+}
+
+#[tokio::test]
+async fn every_metric_that_is_promised_is_there_with_its_type_and_its_labels() {
+    let admin = open().await;
+    *admin.world.upstreams.lock() = vec![upstream("loyalty")];
+    for route in admin.world.queue.routes.lock().iter_mut() {
+        route.dedupe = Some(std::time::Duration::from_secs(600));
+    }
+    let scrape = parse(&admin.get("/metrics").await.body);
+    for (name, kind, expected) in PROMISED {
+        assert_eq!(scrape.types.get(name).map(String::as_str), Some(kind), "{name}");
+        let suffixes: &[&str] = match kind {
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        for suffix in suffixes {
+            let whole = format!("{name}{suffix}");
+            let mut series =
+                scrape.samples.keys().filter(|key| key.split('{').next() == Some(&whole));
+            let first = series.next().unwrap_or_else(|| panic!("no series of {whole}"));
+            assert_eq!(labels(first), expected, "{first}");
+        }
+    }
+    assert_eq!(scrape.types.len(), PROMISED.len(), "none besides");
 }

@@ -10,7 +10,7 @@ use crate::{
     queue::{Counts, RouteStatus},
 };
 
-fn upstream(name: &str) -> UpstreamStatus {
+pub(super) fn upstream(name: &str) -> UpstreamStatus {
     UpstreamStatus {
         name: name.into(),
         url: "https://api.loyalty.example/v2".to_owned(),
@@ -45,6 +45,7 @@ async fn a_route_shows_its_ends_its_counts_and_how_old_its_oldest_is() {
             "upstream": "loyalty", "method": "POST", "path": "/members/{.data.id}",
         } },
         "state": "running",
+        "paused": false,
         "source_up": true,
         "counts": { "pending": 5, "active": 2, "delivered": 5, "dead": 3, "discarded": 1 },
         "size_bytes": 4096,
@@ -90,6 +91,7 @@ async fn an_upstream_shows_breaker_limits_and_what_is_in_flight() {
         "concurrency": 64,
         "in_flight": 3,
         "limits": [{ "limit": 100, "period_ms": 1000, "burst": 5, "keys": null, "used": 0.25 }],
+        "paused": false,
         "paused_until": null,
     });
     assert_eq!(said.json(), expected);
@@ -104,6 +106,13 @@ async fn a_name_that_is_not_there_is_a_404_that_repeats_it() {
         let said = admin.get(path).await;
         assert_eq!(said.status, 404);
         assert!(said.json()["detail"].as_str().unwrap().contains("`award-point`"));
+    }
+    *admin.world.upstreams.lock() = vec![upstream("loyalty"), upstream("mail")];
+    for (path, near) in [("routes/award-point", "award-points"), ("upstreams/loyality", "loyalty")]
+    {
+        let said = admin.get(&format!("/api/v1/{path}")).await;
+        let near = format!("; did you mean `{near}`?");
+        assert!(said.json()["detail"].as_str().unwrap().ends_with(&near), "{said:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,7 @@ use tidegate_adapters::{Data, Delivery, DeliveryId, Event, Timestamp};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::watch,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,7 +30,7 @@ use crate::{
         RouteActivity,
     },
     config::{self, Config},
-    protect::UpstreamStatus,
+    protect::{BreakerState, UpstreamStatus},
     queue::{
         Acted, Action, Append, AppendError, Appended, Bounds, Counts, Feed, Filter, ListPage,
         Listed, Page, Queue, QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement,
@@ -69,7 +70,10 @@ admin:
 
 /// What the made-up gateway shows.
 pub(super) struct World {
-    config: Arc<Config>,
+    config: Mutex<Arc<Config>>,
+    pub(super) generation: Mutex<Generation>,
+    /// What the next reload comes to.
+    pub(super) reload: Mutex<Option<Result<Reloaded, ReloadError>>>,
     metrics: Metrics,
     pub(super) queue: Arc<FakeQueue>,
     pub(super) upstreams: Mutex<Vec<UpstreamStatus>>,
@@ -88,6 +92,12 @@ pub(super) struct FakeQueue {
     pub(super) routes: Mutex<Vec<RouteStatus>>,
     pub(super) oldest_due: Mutex<HashMap<Arc<str>, Timestamp>>,
     pub(super) status: Mutex<QueueStatus>,
+    /// Deliveries that one step of an action on many looks at; 0 is as many as there are.
+    pub(super) step: AtomicUsize,
+    /// How many steps there were.
+    pub(super) steps: watch::Sender<usize>,
+    /// How long each takes.
+    pub(super) step_takes: Mutex<Duration>,
 }
 
 /// An admin listener over a made-up gateway; ends when dropped.
@@ -127,15 +137,20 @@ pub(super) async fn guarded() -> Listening {
     listen(&format!("{YAML}{TOKENS}")).await
 }
 
-async fn listen(yaml: &str) -> Listening {
+/// What `check` says about `yaml`.
+pub(super) fn load(yaml: &str) -> Result<Config, config::Report> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     std::fs::write(&file, yaml).unwrap();
     let loaded = config::load(&[file], &config::Environment::default());
-    let config = Arc::new(loaded.unwrap_or_else(|report| panic!("{report}")).config);
-    let world = Arc::new(World::new(config));
+    loaded.map(|loaded| loaded.config)
+}
+
+async fn listen(yaml: &str) -> Listening {
+    let config = load(yaml).unwrap_or_else(|report| panic!("{report}"));
+    let world = Arc::new(World::new(Arc::new(config)));
     let free = "127.0.0.1:0".parse().unwrap();
-    let (admin, address) = Admin::bind(free, &world.config.settings.admin).await.unwrap();
+    let (admin, address) = Admin::bind(free).await.unwrap();
     let shutdown = CancellationToken::new();
     let inspect: Arc<dyn Inspect> = world.clone();
     let running = tokio::spawn(admin.run(inspect, shutdown.clone()));
@@ -149,6 +164,12 @@ impl Listening {
 
     pub(super) async fn get_as(&self, path: &str, token: &str) -> Said {
         self.ask("GET", path, &[("authorization", &format!("Bearer {token}"))], "").await
+    }
+
+    /// POSTs JSON, or without a body.
+    pub(super) async fn post(&self, path: &str, body: &str) -> Said {
+        let json = [("content-type", "application/json")];
+        self.ask("POST", path, if body.is_empty() { &[] } else { &json }, body).await
     }
 
     /// With `host: <address>`, unless the headers bring their own.
@@ -230,8 +251,32 @@ impl World {
             stopping: AtomicBool::new(false),
             published: Mutex::default(),
             publish_error: Mutex::default(),
-            config,
+            generation: Mutex::new(Generation {
+                number: 1,
+                hash: "0123456789abcdef".to_owned(),
+                since: NOW,
+                failed: None,
+            }),
+            reload: Mutex::default(),
+            config: Mutex::new(config),
         }
+    }
+
+    /// Has other tokens from now on: `name: { token: …, role: … }`, comma-separated.
+    pub(super) fn set_tokens(&self, tokens: &str) {
+        let yaml = format!("{YAML}\nadmin: {{ tokens: {{ {tokens} }} }}\n");
+        *self.config.lock() = Arc::new(load(&yaml).unwrap_or_else(|report| panic!("{report}")));
+    }
+
+    fn with_upstream(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut UpstreamStatus),
+    ) -> Result<(), ControlError> {
+        let mut upstreams = self.upstreams.lock();
+        let found = upstreams.iter_mut().find(|upstream| &*upstream.name == name);
+        change(found.ok_or_else(|| ControlError::NoUpstream(name.to_owned()))?);
+        Ok(())
     }
 
     /// Due since `due`, and last seen to get anywhere at `progress_at`.
@@ -246,7 +291,7 @@ impl World {
 
 impl Inspect for World {
     fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.config.lock())
     }
 
     fn queue(&self) -> Arc<dyn Queue> {
@@ -269,20 +314,36 @@ impl Inspect for World {
         *self.broker.lock()
     }
 
-    fn pause_upstream(&self, _: &str, _: bool) -> BoxFuture<'static, Result<(), ControlError>> {
-        unreachable!("no test asks for it yet")
+    fn pause_upstream(
+        &self,
+        name: &str,
+        paused: bool,
+    ) -> BoxFuture<'static, Result<(), ControlError>> {
+        let done = self.with_upstream(name, |upstream| upstream.paused = paused);
+        Box::pin(async move { done })
     }
 
-    fn reset_upstream(&self, _: &str) -> Result<(), ControlError> {
-        unreachable!("no test asks for it yet")
+    fn reset_upstream(&self, name: &str) -> Result<(), ControlError> {
+        self.with_upstream(name, |upstream| {
+            upstream.paused_until = None;
+            if let Some(breaker) = &mut upstream.breaker {
+                breaker.state = BreakerState::Closed;
+            }
+        })
     }
 
     fn reload(&self) -> BoxFuture<'static, Result<Reloaded, ReloadError>> {
-        unreachable!("no test asks for it yet")
+        let unchanged = Reloaded {
+            generation: self.generation.lock().clone(),
+            changed: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let done = self.reload.lock().take().unwrap_or(Ok(unchanged));
+        Box::pin(async move { done })
     }
 
     fn generation(&self) -> Generation {
-        Generation { number: 1, hash: "0123456789abcdef".to_owned(), since: NOW, failed: None }
+        self.generation.lock().clone()
     }
 
     fn stopping(&self) -> bool {
@@ -353,6 +414,48 @@ pub(super) fn pending(id: i64) -> Listed {
     }
 }
 
+fn matches(filter: &Filter, listed: &Listed) -> bool {
+    let delivery = &listed.delivery;
+    let reason = listed.dead.as_ref().map(|(reason, _)| *reason);
+    (filter.routes.is_empty() || filter.routes.contains(&delivery.route))
+        && filter.state.is_none_or(|state| state == listed.state)
+        && (filter.reason.is_none() || filter.reason == reason)
+        && filter.kind.as_ref().is_none_or(|kind| *kind == delivery.event.kind)
+        && filter.event.as_ref().is_none_or(|event| *event == delivery.event.id)
+        && (filter.key.is_none() || filter.key.as_deref() == delivery.key.as_deref())
+        && filter.since.is_none_or(|since| delivery.accepted_at >= since)
+        && filter.until.is_none_or(|until| delivery.accepted_at < until)
+}
+
+impl FakeQueue {
+    fn fits(&self, action: Action, listed: &Listed) -> Result<(), &'static str> {
+        if self.claims.lock().contains(&listed.delivery.id) {
+            return Err("active");
+        }
+        match (action, listed.state) {
+            (Action::Replay, State::Dead | State::Delivered)
+            | (Action::Discard, State::Dead | State::Pending) => Ok(()),
+            (_, State::Pending) => Err("pending"),
+            (_, State::Delivered) => Err("delivered"),
+            (_, State::Discarded) => Err("discarded"),
+        }
+    }
+
+    /// What the states are now, by id.
+    pub(super) fn states(&self) -> Vec<(i64, State)> {
+        let deliveries = self.deliveries.lock();
+        deliveries.iter().map(|listed| (listed.delivery.id.0, listed.state)).collect()
+    }
+}
+
+fn after(action: Action, listed: &mut Listed) {
+    listed.dead = None;
+    listed.state = match action {
+        Action::Replay => State::Pending,
+        Action::Discard => State::Discarded,
+    };
+}
+
 impl Queue for FakeQueue {
     fn list(
         &self,
@@ -362,17 +465,7 @@ impl Queue for FakeQueue {
     ) -> BoxFuture<'_, Result<ListPage, QueueError>> {
         let deliveries = self.deliveries.lock().clone();
         let mut found = deliveries.into_iter().filter(|listed| {
-            let delivery = &listed.delivery;
-            let reason = listed.dead.as_ref().map(|(reason, _)| *reason);
-            cursor.is_none_or(|cursor| delivery.id < cursor)
-                && (filter.routes.is_empty() || filter.routes.contains(&delivery.route))
-                && filter.state.is_none_or(|state| state == listed.state)
-                && (filter.reason.is_none() || filter.reason == reason)
-                && filter.kind.as_ref().is_none_or(|kind| *kind == delivery.event.kind)
-                && filter.event.as_ref().is_none_or(|event| *event == delivery.event.id)
-                && (filter.key.is_none() || filter.key.as_deref() == delivery.key.as_deref())
-                && filter.since.is_none_or(|since| delivery.accepted_at >= since)
-                && filter.until.is_none_or(|until| delivery.accepted_at < until)
+            cursor.is_none_or(|cursor| listed.delivery.id < cursor) && matches(&filter, listed)
         });
         let deliveries: Vec<Listed> = found.by_ref().take(limit).collect();
         let more = found.next().is_some();
@@ -415,22 +508,59 @@ impl Queue for FakeQueue {
         vec![("award-points".into(), 11)]
     }
 
-    fn act(&self, _: Action, _: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>> {
-        unreachable!("no test asks for it yet")
+    fn act(&self, action: Action, id: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>> {
+        let mut deliveries = self.deliveries.lock();
+        let found = deliveries.iter_mut().find(|listed| listed.delivery.id == id);
+        let done = match found {
+            None => Err(QueueError::Missing(id)),
+            Some(listed) => match self.fits(action, listed) {
+                Ok(()) => {
+                    after(action, listed);
+                    Ok(())
+                }
+                Err(state) => Err(QueueError::Unfit { id, state }),
+            },
+        };
+        Box::pin(async move { done })
     }
 
     fn act_on_many(
         &self,
-        _: Action,
-        _: Filter,
-        _: Option<DeliveryId>,
-        _: bool,
+        action: Action,
+        filter: Filter,
+        cursor: Option<DeliveryId>,
+        dry: bool,
     ) -> BoxFuture<'_, Result<Acted, QueueError>> {
-        unreachable!("no test asks for it yet")
+        Box::pin(async move {
+            let takes = *self.step_takes.lock();
+            tokio::time::sleep(takes).await;
+            let step = self.step.load(Ordering::Relaxed);
+            let mut acted = Acted::default();
+            let mut deliveries = self.deliveries.lock();
+            let below = deliveries
+                .iter_mut()
+                .filter(|listed| cursor.is_none_or(|cursor| listed.delivery.id < cursor));
+            for (n, listed) in below.enumerate() {
+                if matches(&filter, listed) && self.fits(action, listed).is_ok() {
+                    *acted.routes.entry(Arc::clone(&listed.delivery.route)).or_default() += 1;
+                    if !dry {
+                        after(action, listed);
+                    }
+                }
+                if n + 1 == step {
+                    acted.next = Some(listed.delivery.id);
+                    break;
+                }
+            }
+            self.steps.send_modify(|steps| *steps += 1);
+            Ok(acted)
+        })
     }
 
-    fn pause_route(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
-        unreachable!("no test asks for it yet")
+    fn pause_route(&self, route: &Arc<str>, paused: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        let mut routes = self.routes.lock();
+        routes.iter_mut().find(|status| status.name == *route).unwrap().paused = paused;
+        Box::pin(async { Ok(()) })
     }
 
     // What follows is the loop's and the sources'.

@@ -79,3 +79,9 @@ pub(super) const LOG: Shape = Shape::Map(&[
     ),
     default("format", "text", Shape::Scalar(Kind::Word(&["text", "json"]))),
 ]);
+
+/// `telemetry:`.
+pub(super) const TELEMETRY: Shape = Shape::Map(&[
+    required("otlp", Shape::Scalar(Kind::Url(UrlUse::Collector))),
+    default("sample", "0.1", Shape::Scalar(Kind::Number(0.0, 1.0))),
+]);

@@ -29,7 +29,7 @@ fn delivery(hops: u32, data: &'static str) -> Delivery {
         datacontenttype: None,
         dataschema: None,
         extensions: std::collections::BTreeMap::new(),
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        traceparent: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         hops,
         data: Data::Json(Bytes::from_static(data.as_bytes())),
     };
@@ -65,9 +65,14 @@ fn pending(content: Option<Content>) -> Arc<Event> {
 }
 
 const DELIVERED: End<'_> =
-    End { outcome: ReplyOn::Delivered, reason: None, response: None, attempt: 3 };
-const DEAD: End<'_> =
-    End { outcome: ReplyOn::Dead, reason: Some(DeadReason::Rejected), response: None, attempt: 3 };
+    End { outcome: ReplyOn::Delivered, reason: None, response: None, attempt: 3, trace: None };
+const DEAD: End<'_> = End {
+    outcome: ReplyOn::Dead,
+    reason: Some(DeadReason::Rejected),
+    response: None,
+    attempt: 3,
+    trace: None,
+};
 
 #[test]
 fn it_says_what_came_of_which_event() {

@@ -22,7 +22,7 @@ fn keyed(limit: u32, period: Duration, burst: u32) -> RateLimitConfig {
 }
 
 fn key(name: &str) -> Keys {
-    vec![Some(name.into())]
+    Keys { epoch: 0, values: vec![Some(name.into())] }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,10 +31,10 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn a_start_begins_with_the_burst_spent() {
     let start = Instant::now();
     let limits = RateLimits::new(&[config(10, SECOND, 5)], start);
-    let Taken::Upstream(at) = limits.take(&vec![None], start, start) else { panic!("taken") };
+    let Taken::Upstream(at) = limits.take(&Keys::none(), start, start) else { panic!("taken") };
     assert_eq!(at - start, Duration::from_millis(100));
     let later = start + SECOND;
-    let taken = (0..9).filter(|_| limits.take(&vec![None], later, later) == Taken::Now).count();
+    let taken = (0..9).filter(|_| limits.take(&Keys::none(), later, later) == Taken::Now).count();
     assert_eq!(taken, 5, "one burst after a second of rest, no more");
 }
 
@@ -43,10 +43,10 @@ async fn a_list_takes_all_or_nothing() {
     let start = Instant::now();
     let limits = RateLimits::new(&[config(100, SECOND, 10), config(2, SECOND, 1)], start);
     let now = start + SECOND;
-    assert_eq!(limits.take(&vec![None, None], now, now), Taken::Now);
+    assert_eq!(limits.take(&Keys::none(), now, now), Taken::Now);
     let before = limits.status(now)[0].used;
     for _ in 0..50 {
-        assert!(matches!(limits.take(&vec![None, None], now, now), Taken::Upstream(_)));
+        assert!(matches!(limits.take(&Keys::none(), now, now), Taken::Upstream(_)));
     }
     assert!(
         (limits.status(now)[0].used - before).abs() < f64::EPSILON,
@@ -68,7 +68,7 @@ async fn a_limited_key_lets_others_go_and_its_backlog_is_spread() {
         .collect();
     assert_eq!(slots, [SECOND, 2 * SECOND, 3 * SECOND]);
     assert_eq!(limits.take(&key("b"), now, now), Taken::Now);
-    assert_eq!(limits.take(&vec![None], now, now), Taken::Now, "a null key is not counted");
+    assert_eq!(limits.take(&Keys::none(), now, now), Taken::Now, "a null key is not counted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +80,7 @@ async fn quiet_asked_for_a_key_leaves_the_others_alone() {
     let Taken::Key(at) = limits.take(&key("a"), now, now) else { panic!("taken") };
     assert!(at - now >= 30 * SECOND);
     assert_eq!(limits.take(&key("b"), now, now), Taken::Now);
-    assert!(!limits.quiet(&vec![None], None, now), "without a key the whole upstream is meant");
+    assert!(!limits.quiet(&Keys::none(), None, now), "without a key the whole upstream is meant");
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,6 +95,50 @@ async fn keys_are_bounded_and_swept() {
     let later = now + 2 * SECOND;
     assert_eq!(limits.take(&key("one more"), later, later), Taken::Now);
     assert_eq!(limits.status(later)[0].keys, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_numbers_carry_over_what_is_spent() {
+    let start = Instant::now();
+    let limits = RateLimits::new(&[config(10, SECOND, 10)], start);
+    let now = start + 10 * SECOND;
+    for _ in 0..6 {
+        assert_eq!(limits.take(&Keys::none(), now, now), Taken::Now);
+    }
+    let epoch = limits.reconfigure(&[config(1, SECOND, 8)], now);
+    assert_eq!(limits.take(&Keys::none(), now, now), Taken::Stale, "made for other limits");
+    let keys = Keys { epoch, values: Vec::new() };
+    let taken = (0..9).filter(|_| limits.take(&keys, now, now) == Taken::Now).count();
+    assert_eq!(taken, 2, "six of the burst of eight were spent under the old numbers");
+    let Taken::Upstream(at) = limits.take(&keys, now, now) else { panic!("taken") };
+    assert_eq!(at - now, SECOND, "the new rate holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_limits_again_change_nothing() {
+    let start = Instant::now();
+    let same = [config(10, SECOND, 5), keyed(1, SECOND, 1)];
+    let limits = RateLimits::new(&same, start);
+    let now = start + 10 * SECOND;
+    let both = Keys { epoch: 0, values: vec![None, Some("a".into())] };
+    assert_eq!(limits.take(&both, now, now), Taken::Now);
+    let before = limits.status(now);
+    assert_eq!(limits.reconfigure(&same, now), 0);
+    assert_eq!(limits.status(now), before);
+    assert!(matches!(limits.take(&both, now, now), Taken::Key(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_new_begins_with_its_burst_spent() {
+    let start = Instant::now();
+    let limits = RateLimits::new(&[keyed(10, SECOND, 10)], start);
+    let now = start + 10 * SECOND;
+    // By its key: it counts other calls together than the one before.
+    let epoch = limits.reconfigure(&[config(10, SECOND, 10)], now);
+    let keys = Keys { epoch, values: Vec::new() };
+    assert!(matches!(limits.take(&keys, now, now), Taken::Upstream(_)));
+    assert_eq!(limits.reconfigure(&[], now), epoch + 1);
+    assert!(limits.is_unlimited());
 }
 
 proptest! {
@@ -116,10 +160,10 @@ proptest! {
             now += Duration::from_micros(idle_us);
             let since = now;
             loop {
-                match limits.take(&vec![None], since, now) {
+                match limits.take(&Keys::none(), since, now) {
                     Taken::Now => break,
                     Taken::Upstream(at) => now = at + Duration::from_micros(late_us),
-                    Taken::Key(_) => unreachable!("no limit here is keyed"),
+                    Taken::Key(_) | Taken::Stale => unreachable!("one limit, not keyed"),
                 }
             }
             sent.push(now - start);

@@ -67,7 +67,7 @@ fn header_values_are_percent_decoded() {
     let event = event(&unmapped(), &binary(&change));
     assert_eq!(event.subject.as_deref(), Some("Euro € 😀"));
     assert_eq!(event.extensions["tenant"], json!("a \"b\""));
-    assert_eq!(event.traceparent.as_deref(), Some(TRACEPARENT));
+    assert_eq!(event.traceparent, TraceContext::parse(TRACEPARENT));
 }
 
 /// §3.2.4.
