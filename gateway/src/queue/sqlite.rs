@@ -24,6 +24,7 @@ mod schema;
 mod seen;
 mod settle;
 mod shared;
+mod tend;
 mod transaction;
 mod writer;
 
@@ -38,7 +39,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tidegate_adapters::{DeliveryId, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Acted, Action, Append, AppendError, Appended, Bounds, Feed, Filter, ListPage, Listed, Page,
@@ -55,9 +59,6 @@ use writer::Writer;
 
 /// Commands waiting for the writer, at most; beyond, callers wait.
 const COMMANDS: usize = 8192;
-
-/// How often the writer looks after pruning and a full disk when nothing else happens.
-const TEND: Duration = Duration::from_millis(500);
 
 /// How a queue is opened.
 #[derive(Clone)]
@@ -94,14 +95,7 @@ impl SqliteQueue {
         schema::check_format(&options.path)?;
         let connection = schema::open_writer(&options.path)?;
         let ledger = Ledger::load(&connection).map_err(schema::store)?;
-        let next_id: i64 = connection
-            .query_row(
-                "SELECT max((SELECT coalesce(max(id), 0) FROM delivery),
-                            (SELECT coalesce(max(value), 0) FROM meta WHERE name = 'last_id'))",
-                [],
-                |row| row.get(0),
-            )
-            .map_err(schema::store)?;
+        let next_id = reader::last_id(&connection).map_err(schema::store)?;
         let ballast = Ballast::new(&options.path, options.bounds.max_size);
         let disk_full = Arc::new(AtomicBool::new(!ballast.take_up()));
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -109,7 +103,7 @@ impl SqliteQueue {
         for row in ledger.rows().iter().filter(|row| row.paused_since.is_some()) {
             shared.feed(&row.name).pause(true);
         }
-        shared.stopped(stopped(&connection).map_err(schema::store)?);
+        shared.stopped(reader::stopped(&connection).map_err(schema::store)?);
         let pressure = Arc::new(Pressure::default());
         let checkpoints = schema::open_writer(&options.path)?;
         let no_thread = |error: std::io::Error| QueueError::Store(error.to_string().into());
@@ -140,7 +134,7 @@ impl SqliteQueue {
                 pressure.stop();
             })
             .map_err(no_thread)?;
-        let tending = tend(commands.downgrade()).map_err(no_thread)?;
+        let tending = tend::start(commands.downgrade()).map_err(no_thread)?;
         Ok(Self {
             commands,
             shared,
@@ -165,28 +159,6 @@ impl SqliteQueue {
             answer.await.map_err(|_| QueueError::Closed)?
         })
     }
-}
-
-/// The upstreams that are paused in the file.
-fn stopped(connection: &rusqlite::Connection) -> rusqlite::Result<Vec<(Arc<str>, bool)>> {
-    let mut statement = connection.prepare("SELECT upstream FROM stopped")?;
-    let stopped = statement.query_map([], |row| Ok((row.get::<_, String>(0)?.into(), true)))?;
-    stopped.collect()
-}
-
-/// Reminds the writer to look after pruning; ends with the queue.
-fn tend(commands: mpsc::WeakSender<Command>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("queue-tend".to_owned()).spawn(move || {
-        loop {
-            std::thread::park_timeout(TEND);
-            let Some(commands) = commands.upgrade() else { return };
-            match commands.try_send(Command::Tend) {
-                // A full channel means there is other work, which prunes as it appends.
-                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
-                Err(mpsc::error::TrySendError::Closed(_)) => return,
-            }
-        }
-    })
 }
 
 impl Queue for SqliteQueue {
@@ -282,7 +254,11 @@ impl Queue for SqliteQueue {
         cursor: Option<DeliveryId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<ListPage, QueueError>> {
-        Box::pin(self.lists.read(move |connection| list::page(connection, &filter, cursor, limit)))
+        let asked = Instant::now();
+        Box::pin(
+            self.lists
+                .read(move |connection| list::page(connection, &filter, cursor, limit, asked)),
+        )
     }
 
     fn show(&self, id: DeliveryId) -> BoxFuture<'_, Result<Listed, QueueError>> {
@@ -305,7 +281,8 @@ impl Queue for SqliteQueue {
     ) -> BoxFuture<'_, Result<Acted, QueueError>> {
         Box::pin(async move {
             let active = self.shared.claims.lock().clone();
-            let search = list::Search { action, filter, cursor, active };
+            let asked = Instant::now();
+            let search = list::Search { action, filter, cursor, active, asked };
             if dry {
                 return self.lists.read(move |connection| list::count(connection, &search)).await;
             }

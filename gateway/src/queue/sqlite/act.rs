@@ -16,7 +16,7 @@
 //! # Many
 //!
 //! A reader has found them and the writer looks at each again, since they may have moved on. It
-//! stops after a few milliseconds and says how far it came: fresh events wait for the same commit.
+//! stops after two milliseconds and says how far it came: fresh events wait for the same commit.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ use super::{
 use crate::queue::{Action, QueueError, State};
 
 /// The writer stops after this and says how far it came.
-const STEP_TIME: Duration = Duration::from_millis(4);
+const STEP_TIME: Duration = Duration::from_millis(2);
 
 /// What a step on many came to.
 #[derive(Debug, Default)]

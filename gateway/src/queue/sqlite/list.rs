@@ -32,11 +32,16 @@ mod runs;
 
 use plan::{Condition, Plan, Walk};
 
-/// A list stops after this and gives a cursor.
+/// A list stops after this and gives a cursor: no reader holds back a checkpoint for long.
 const TIME: Duration = Duration::from_millis(20);
 
+/// One that had to wait for others stops earlier, so long after it was asked for, but looks at
+/// something in any case.
+const ANSWER_TIME: Duration = Duration::from_millis(35);
+const LEAST_TIME: Duration = Duration::from_millis(2);
+
 /// The most that one step acts on.
-const STEP: usize = 256;
+const STEP: usize = 128;
 
 /// The first window of ids, and what a window should take.
 const WINDOW: i64 = 64;
@@ -53,6 +58,8 @@ pub(super) struct Search {
     pub(super) cursor: Option<DeliveryId>,
     /// Those that are being attempted: they are left alone.
     pub(super) active: HashSet<DeliveryId>,
+    /// When it was asked for.
+    pub(super) asked: Instant,
 }
 
 /// A delivery that a walk came to.
@@ -69,10 +76,11 @@ pub(super) fn page(
     filter: &Filter,
     cursor: Option<DeliveryId>,
     limit: usize,
+    asked: Instant,
 ) -> rusqlite::Result<ListPage> {
     let states = filter.state.map_or(State::ALL.to_vec(), |state| vec![state]);
     let mut page = ListPage::default();
-    page.next = walk(connection, filter, &states, cursor, |snapshot, found| {
+    page.next = walk(connection, filter, &states, cursor, asked, |snapshot, found| {
         if let Some(listed) = listed(snapshot, found.id, false)?
             && filter.matches(&listed)
         {
@@ -86,11 +94,11 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// The next deliveries to act on, and where to go on.
-pub(super) fn find(
-    connection: &Connection,
-    search: &Search,
-) -> rusqlite::Result<(Vec<(DeliveryId, State)>, Option<DeliveryId>)> {
+/// Deliveries and the states they were found in, and where to go on.
+type Fit = (Vec<(DeliveryId, State)>, Option<DeliveryId>);
+
+/// The next deliveries to act on.
+pub(super) fn find(connection: &Connection, search: &Search) -> rusqlite::Result<Fit> {
     let mut all = Vec::new();
     let next = walk_fit(connection, search, |found| {
         all.push((DeliveryId(found.id), found.state));
@@ -124,7 +132,7 @@ fn walk_fit(
     search: &Search,
     mut each: impl FnMut(Found) -> ControlFlow<()>,
 ) -> rusqlite::Result<Option<DeliveryId>> {
-    let Search { action, filter, cursor, active } = search;
+    let Search { action, filter, cursor, active, asked } = search;
     let fit = match action {
         Action::Replay => [State::Delivered, State::Dead],
         Action::Discard => [State::Pending, State::Dead],
@@ -134,7 +142,7 @@ fn walk_fit(
     // What the columns do not tell is in the event.
     let decode = filter.kind.is_some() || filter.event.is_some() || filter.key.is_some();
     let no_event = *action == Action::Replay;
-    walk(connection, filter, &states, *cursor, |snapshot, found| {
+    walk(connection, filter, &states, *cursor, *asked, |snapshot, found| {
         if active.contains(&DeliveryId(found.id)) {
             return Ok(ControlFlow::Continue(()));
         }
@@ -165,9 +173,11 @@ fn walk(
     filter: &Filter,
     states: &[State],
     cursor: Option<DeliveryId>,
+    asked: Instant,
     mut each: impl FnMut(&Connection, Found) -> rusqlite::Result<ControlFlow<()>>,
 ) -> rusqlite::Result<Option<DeliveryId>> {
-    let until = Instant::now() + TIME;
+    let now = Instant::now();
+    let until = (asked + ANSWER_TIME).clamp(now + LEAST_TIME, now + TIME);
     // One snapshot: what moves meanwhile is seen before or after, not in between.
     let snapshot = connection.unchecked_transaction()?;
     let Some(plan) = Plan::new(&snapshot, filter, states, cursor)? else { return Ok(None) };

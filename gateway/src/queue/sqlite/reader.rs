@@ -19,8 +19,7 @@ use crate::queue::{AttemptRecord, Listed, PAGE_BYTES, Page, QueueError, State};
 /// Connections for what the loops ask.
 pub(super) const PAGE_READERS: usize = 2;
 
-/// Connections for what people ask. Lists take 20 ms at most, so that even the eighth at once is
-/// answered within 50.
+/// Connections for what people ask: lists take 20 ms at most, and less when others waited.
 pub(super) const LIST_READERS: usize = 4;
 
 /// A pool of read-only connections.
@@ -149,6 +148,23 @@ pub(super) fn oldest_due(
         .prepare_cached("SELECT min(at) FROM due WHERE route = ?1")?
         .query_row([no], |row| row.get(0))?;
     Ok(oldest.filter(|at| *at <= now.0).map(Timestamp))
+}
+
+/// The upstreams that are paused in the file.
+pub(super) fn stopped(connection: &Connection) -> rusqlite::Result<Vec<(Arc<str>, bool)>> {
+    let mut statement = connection.prepare("SELECT upstream FROM stopped")?;
+    let stopped = statement.query_map([], |row| Ok((row.get::<_, String>(0)?.into(), true)))?;
+    stopped.collect()
+}
+
+/// The highest number ever given, to a delivery or a place in a lane.
+pub(super) fn last_id(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM delivery),
+                    (SELECT coalesce(max(value), 0) FROM meta WHERE name = 'last_id'))",
+        [],
+        |row| row.get(0),
+    )
 }
 
 /// A text kept under `name`.

@@ -57,6 +57,10 @@ impl Plan {
         cursor: Option<DeliveryId>,
     ) -> rusqlite::Result<Option<Self>> {
         let (routes, total) = routes(connection, filter)?;
+        // Only these have a reason.
+        let has_reason = |state: &State| matches!(state, State::Dead | State::Discarded);
+        let fits = |state: &&State| filter.reason.is_none() || has_reason(state);
+        let states: Vec<State> = states.iter().filter(fits).copied().collect();
         let of = |state: State| routes.iter().map(|route| route.counts[state as usize]).sum();
         let pending: u64 = if states.contains(&State::Pending) { of(State::Pending) } else { 0 };
         let wanted: u64 = states.iter().map(|state| of(*state)).sum();
@@ -75,16 +79,17 @@ impl Plan {
         // With most of all deliveries to look at, the straight way is the shortest.
         let dense = wanted.saturating_mul(4) >= total;
         let all = wanted == total;
-        let straight = all || (dense && !condition.is_empty());
         let lane = filter.key.as_deref().map(lane_of);
+        let in_lane = lane.is_some() && states == [State::Pending];
+        let straight = all || (dense && !condition.is_empty() && !in_lane);
         let runs = match straight {
             true => None,
-            false => Runs::new(connection, &routes, states, pending, lane, &ids)?,
+            false => Runs::new(connection, &routes, &states, pending, lane, &ids)?,
         };
         let walk = match runs {
             Some(runs) => Walk::Runs(runs),
             None => {
-                condition.place(&routes, states, all);
+                condition.place(&routes, &states, all);
                 Walk::Arrivals
             }
         };
