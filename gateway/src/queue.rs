@@ -302,10 +302,11 @@ pub trait Queue: Send + Sync + 'static {
     /// Replays or discards one delivery; returns after the commit.
     fn act(&self, action: Action, id: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// One bounded step of replaying or discarding all that `filter` finds and the action fits,
-    /// from `cursor` (exclusive) downwards; the active ones are left alone. A filter without a
-    /// state means every state that the action fits. A `dry` one only counts. Call it until
-    /// [`Acted::next`] is `None`; a delivery that a step replayed is not met again by the next.
+    /// One bounded step of replaying or discarding all that `filter` finds and the action fits, the
+    /// oldest first, so that those of one key keep their order: from `cursor` (exclusive) upwards;
+    /// the active ones are left alone. A filter without a state means every state that the action
+    /// fits. A `dry` one only counts, and its cursors go downwards. Call it until [`Acted::next`] is
+    /// `None`; a delivery that a step replayed is not met again by the next.
     fn act_on_many(
         &self,
         action: Action,

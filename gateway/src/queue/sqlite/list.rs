@@ -14,8 +14,8 @@
 //! event is decoded only where the bytes of its attributes hold the member that is looked for.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    ops::ControlFlow,
+    collections::{BTreeMap, HashSet, VecDeque},
+    ops::{ControlFlow, Range},
     sync::Arc,
     time::Duration,
 };
@@ -43,6 +43,10 @@ const LEAST_TIME: Duration = Duration::from_millis(2);
 /// The most that one step acts on.
 const STEP: usize = 128;
 
+/// The first stretch of ids that is searched for the oldest, and the longest.
+const STRETCH: i64 = 4096;
+const STRETCH_MAX: i64 = 1 << 24;
+
 /// The first window of ids, and what a window should take.
 const WINDOW: i64 = 64;
 const WINDOW_MAX: i64 = 16_384;
@@ -54,7 +58,7 @@ pub(super) struct Search {
     pub(super) action: Action,
     /// What else must hold.
     pub(super) filter: Filter,
-    /// Where to go on.
+    /// Where to go on: counting goes downwards from here, acting upwards.
     pub(super) cursor: Option<DeliveryId>,
     /// Those that are being attempted: they are left alone.
     pub(super) active: HashSet<DeliveryId>,
@@ -80,7 +84,8 @@ pub(super) fn page(
 ) -> rusqlite::Result<ListPage> {
     let states = filter.state.map_or(State::ALL.to_vec(), |state| vec![state]);
     let mut page = ListPage::default();
-    page.next = walk(connection, filter, &states, cursor, asked, |snapshot, found| {
+    let (ids, until) = (below(cursor), until(asked));
+    page.next = walk(connection, filter, &states, ids, until, |snapshot, found| {
         if let Some(listed) = listed(snapshot, found.id, false)?
             && filter.matches(&listed)
         {
@@ -97,23 +102,51 @@ pub(super) fn page(
 /// Deliveries and the states they were found in, and where to go on.
 type Fit = (Vec<(DeliveryId, State)>, Option<DeliveryId>);
 
-/// The next deliveries to act on.
+/// The next deliveries to act on, the oldest first: of one key the first must go first. They are
+/// found by looking from the newest down, so it is done in stretches of ids that grow.
 pub(super) fn find(connection: &Connection, search: &Search) -> rusqlite::Result<Fit> {
-    let mut all = Vec::new();
-    let next = walk_fit(connection, search, |found| {
-        all.push((DeliveryId(found.id), found.state));
-        match all.len() < STEP {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
+    let top: i64 =
+        connection.query_row("SELECT coalesce(max(id), 0) FROM delivery", [], |row| row.get(0))?;
+    let until = until(search.asked);
+    let (mut low, mut width) = (search.cursor.map_or(0, |cursor| cursor.0), STRETCH);
+    while low < top {
+        let high = low.saturating_add(width).min(top);
+        let mut oldest = VecDeque::with_capacity(STEP);
+        let mut more = false;
+        // However late it is, something is looked at: who asks again would be no further.
+        let least = until.max(Instant::now() + LEAST_TIME);
+        let stopped = walk_fit(connection, search, low + 1..high + 1, least, |found| {
+            if oldest.len() == STEP {
+                oldest.pop_front();
+                more = true;
+            }
+            oldest.push_back((DeliveryId(found.id), found.state));
+            ControlFlow::Continue(())
+        })?;
+        if stopped.is_some() && high > low + 1 {
+            // Not to its end: nobody knows which the oldest is.
+            width = (width / 8).max(1);
+            continue;
         }
-    })?;
-    Ok((all, next))
+        if let Some((last, _)) = oldest.front().copied() {
+            let next =
+                if more { Some(last) } else { Some(DeliveryId(high)).filter(|_| high < top) };
+            return Ok((oldest.into_iter().rev().collect(), next));
+        }
+        low = high;
+        width = width.saturating_mul(4).min(STRETCH_MAX);
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    Ok((Vec::new(), Some(DeliveryId(low)).filter(|_| low < top)))
 }
 
 /// How many there are to act on, as far as one look goes.
 pub(super) fn count(connection: &Connection, search: &Search) -> rusqlite::Result<Acted> {
     let mut numbers = BTreeMap::<i64, u64>::new();
-    let next = walk_fit(connection, search, |found| {
+    let (ids, until) = (below(search.cursor), until(search.asked));
+    let next = walk_fit(connection, search, ids, until, |found| {
         *numbers.entry(found.no).or_default() += 1;
         ControlFlow::Continue(())
     })?;
@@ -130,9 +163,11 @@ pub(super) fn count(connection: &Connection, search: &Search) -> rusqlite::Resul
 fn walk_fit(
     connection: &Connection,
     search: &Search,
+    ids: Range<i64>,
+    until: Instant,
     mut each: impl FnMut(Found) -> ControlFlow<()>,
 ) -> rusqlite::Result<Option<DeliveryId>> {
-    let Search { action, filter, cursor, active, asked } = search;
+    let Search { action, filter, active, .. } = search;
     let fit = match action {
         Action::Replay => [State::Delivered, State::Dead],
         Action::Discard => [State::Pending, State::Dead],
@@ -142,7 +177,7 @@ fn walk_fit(
     // What the columns do not tell is in the event.
     let decode = filter.kind.is_some() || filter.event.is_some() || filter.key.is_some();
     let no_event = *action == Action::Replay;
-    walk(connection, filter, &states, *cursor, *asked, |snapshot, found| {
+    walk(connection, filter, &states, ids, until, |snapshot, found| {
         if active.contains(&DeliveryId(found.id)) {
             return Ok(ControlFlow::Continue(()));
         }
@@ -166,21 +201,30 @@ fn is_no_event(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
     Ok(invalid.unwrap_or(true))
 }
 
-/// Calls `each` for what may match, the newest first, until it breaks, time is up or the end is
-/// reached; answers where to go on. Whoever wants certainty looks with [`Filter::matches`].
+/// Before `cursor`, or everywhere.
+fn below(cursor: Option<DeliveryId>) -> Range<i64> {
+    0..cursor.map_or(i64::MAX, |cursor| cursor.0)
+}
+
+/// When what was asked for then must have been answered.
+fn until(asked: Instant) -> Instant {
+    let now = Instant::now();
+    (asked + ANSWER_TIME).clamp(now + LEAST_TIME, now + TIME)
+}
+
+/// Calls `each` for what may match within `ids`, the newest first, until it breaks, time is up or
+/// the end is reached; answers where to go on. Whoever wants certainty looks with [`Filter::matches`].
 fn walk(
     connection: &Connection,
     filter: &Filter,
     states: &[State],
-    cursor: Option<DeliveryId>,
-    asked: Instant,
+    ids: Range<i64>,
+    until: Instant,
     mut each: impl FnMut(&Connection, Found) -> rusqlite::Result<ControlFlow<()>>,
 ) -> rusqlite::Result<Option<DeliveryId>> {
-    let now = Instant::now();
-    let until = (asked + ANSWER_TIME).clamp(now + LEAST_TIME, now + TIME);
     // One snapshot: what moves meanwhile is seen before or after, not in between.
     let snapshot = connection.unchecked_transaction()?;
-    let Some(plan) = Plan::new(&snapshot, filter, states, cursor)? else { return Ok(None) };
+    let Some(plan) = Plan::new(&snapshot, filter, states, ids)? else { return Ok(None) };
     let Plan { ids, condition, walk } = plan;
     match walk {
         Walk::Arrivals => arrivals(&snapshot, ids, &condition, until, &mut each),
@@ -191,7 +235,7 @@ fn walk(
 /// Walks arrivals within `ids`, a window at a time.
 fn arrivals(
     connection: &Connection,
-    ids: std::ops::Range<i64>,
+    ids: Range<i64>,
     condition: &Condition,
     until: Instant,
     each: &mut impl FnMut(&Connection, Found) -> rusqlite::Result<ControlFlow<()>>,

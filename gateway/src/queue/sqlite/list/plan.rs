@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use rusqlite::{Connection, Statement, types::Value};
-use tidegate_adapters::{DeliveryId, Timestamp};
+use tidegate_adapters::Timestamp;
 
 use super::{first_since, runs::Runs};
 use crate::queue::{
@@ -49,12 +49,12 @@ pub(super) struct Route {
 }
 
 impl Plan {
-    /// `None` when there can be nothing.
+    /// Within `ids`. `None` when there can be nothing.
     pub(super) fn new(
         connection: &Connection,
         filter: &Filter,
         states: &[State],
-        cursor: Option<DeliveryId>,
+        mut ids: Range<i64>,
     ) -> rusqlite::Result<Option<Self>> {
         let (routes, total) = routes(connection, filter)?;
         // Only these have a reason.
@@ -67,9 +67,8 @@ impl Plan {
         if wanted == 0 {
             return Ok(None);
         }
-        let mut ids = 0..cursor.map_or(i64::MAX, |cursor| cursor.0);
         if let Some(since) = filter.since {
-            ids.start = first_since(connection, earlier(since))?;
+            ids.start = ids.start.max(first_since(connection, earlier(since))?);
         }
         if let Some(until) = filter.until {
             ids.end = ids.end.min(first_since(connection, until.after(CLOCK_SLACK))?);
