@@ -28,6 +28,7 @@ pub struct Gateway {
     process: Option<Process>,
     environment: Vec<(String, String)>,
     config: Option<PathBuf>,
+    watched: bool,
     disk: Option<&'static str>,
     log: Arc<Mutex<String>>,
 }
@@ -49,6 +50,7 @@ impl Gateway {
             process: None,
             environment: Vec::new(),
             config: None,
+            watched: false,
             disk: None,
             log: Arc::default(),
         }
@@ -66,9 +68,11 @@ impl Gateway {
         self.environment.push((name.to_owned(), value.into()));
     }
 
-    /// Reads its configuration from `path` instead of its own file.
+    /// Reads its configuration from `path` instead of its own file, and watches it. Otherwise it
+    /// reloads only when it is asked to: a test knows when.
     pub fn set_config(&mut self, path: &Path) {
         self.config = Some(path.to_owned());
+        self.watched = true;
     }
 
     /// Gives its queue a disk of its own, of `size` (`48m`), in memory and in a mount namespace of
@@ -244,6 +248,9 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true);
+        if verb == "run" && !self.watched {
+            command.arg("--no-watch");
+        }
         command
     }
 }
