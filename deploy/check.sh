@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Checks what stands in deploy/: renders every overlay of kubernetes/ and holds the results against
+# the schemas of Kubernetes, and lets docker read compose.yaml. What a machine has no tool for is
+# skipped and said; with CI=true it is an error, except where no package has the tool.
+set -euo pipefail
+cd "$(dirname "$0")"
+tools=../target/deploy-tools
+
+# A step that cannot be done here.
+skip() {
+    if [ "${CI:-}" = true ]; then
+        echo "deploy/: $1" >&2
+        exit 1
+    fi
+    echo "skipped: $1" >&2
+}
+
+render() {
+    if command -v kubectl >/dev/null; then
+        kubectl kustomize "$1"
+    elif command -v kustomize >/dev/null; then
+        kustomize build "$1"
+    else
+        "$tools/bin/kubectl" kustomize "$1"
+    fi
+}
+
+if ! command -v kubectl >/dev/null && ! command -v kustomize >/dev/null \
+        && [ ! -x "$tools/bin/kubectl" ]; then
+    skip "kubernetes/ is not rendered, there is no kubectl: deploy/install-tools.sh"
+elif [ ! -x "$tools/bin/kubernetes-validate" ]; then
+    skip "kubernetes/ is not validated, there are no schemas: deploy/install-tools.sh"
+else
+    for folder in kubernetes/base kubernetes/overlays/*/; do
+        render "$folder" | "$tools/bin/python" kubernetes/validate.py "${folder%/}"
+    done
+fi
+
+if docker compose version >/dev/null 2>&1; then
+    docker compose -f compose.yaml config --quiet
+else
+    # No package has it, so nothing is lost in CI that could be had; the tests read the file, too.
+    echo "skipped: compose.yaml is not read by docker, there is no docker compose here" >&2
+fi
