@@ -71,7 +71,7 @@ async fn what_later_versions_bring_is_refused_not_ignored() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("later.yaml");
     let yaml = "\
-telemetry: { otlp: 'http://127.0.0.1:4317' }
+tests: []
 upstreams: { a: { url: 'http://127.0.0.1:1' } }
 routes:
   hooks:
@@ -82,7 +82,7 @@ routes:
     let output = run(&["check", "-c", &path.display().to_string()]).await;
     assert_eq!(output.status.code(), Some(78));
     let said = text(&output.stderr);
-    for part in ["telemetry", "routes.hooks.from.command", "routes.hooks.to.view", "not yet"] {
+    for part in ["tests", "routes.hooks.from.command", "routes.hooks.to.view", "not yet"] {
         assert!(said.contains(part), "no `{part}` in:\n{said}");
     }
 }

@@ -172,7 +172,7 @@ fn event(id: &str) -> Event {
         datacontenttype: Some("application/json".to_owned()),
         dataschema: None,
         extensions: BTreeMap::new(),
-        traceparent: Some(TRACEPARENT.to_owned()),
+        traceparent: tidegate_adapters::TraceContext::parse(TRACEPARENT),
         hops: 0,
         data: Data::Json(r#"{"total":12.50}"#.into()),
     }

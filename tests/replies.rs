@@ -85,8 +85,11 @@ async fn what_came_of_a_call_is_an_event_once_for_each_end() {
         assert_eq!(reply["data"], *data);
     }
     // As a route of its own it can be looked at.
+    eventually("all three are settled", IN_TIME, || async {
+        gateway.count("award-points/reply", "delivered").await.eq(&3).then_some(())
+    })
+    .await;
     let status = gateway.get("/api/v1/routes/award-points/reply").await;
-    assert_eq!(status["counts"]["delivered"], 3, "{status}");
     assert_eq!(status["from"]["reply"]["of"], "award-points", "{status}");
     gateway.kill().await;
     gateway.run().await;

@@ -7,8 +7,13 @@ mod broker_faults;
 mod broker_faults_publishing;
 mod command_line;
 mod config_tests;
+<<<<<<< HEAD
 mod deploy;
+=======
+mod control;
+>>>>>>> control
 mod events_to_apis;
+mod logs;
 mod product_webhooks;
 mod products;
 mod protections;
@@ -18,4 +23,5 @@ mod reload;
 mod replies;
 mod third_party_clients;
 mod tidy;
+mod traces;
 mod webhook_protections;

@@ -146,12 +146,16 @@ pub enum QueueError {
     /// There is no such delivery.
     #[error("there is no delivery {0}")]
     Missing(DeliveryId),
+    /// The queue has never heard of that route.
+    #[error("there is no route {0}")]
+    NoRoute(Arc<str>),
     /// It is in a state in which this cannot be done to it.
     #[error("delivery {id} is {state}")]
     Unfit {
         /// The delivery.
         id: DeliveryId,
-        /// `active`, `pending`, `delivered`, `dead` or `discarded`.
+        /// `active`, `pending`, `delivered`, `dead`, `discarded`, or `dead and not an event`: what
+        /// was kept as raw bytes has nothing that could be sent.
         state: &'static str,
     },
     /// The store said no.
@@ -285,7 +289,7 @@ pub struct Filter {
     pub routes: Vec<Arc<str>>,
     /// State.
     pub state: Option<State>,
-    /// Dead reason.
+    /// Dead reason; of a discarded one the reason it had died for.
     pub reason: Option<DeadReason>,
     /// Event type, exact.
     pub kind: Option<String>,
@@ -325,7 +329,7 @@ pub struct Listed {
     pub delivery: Arc<Delivery>,
     /// Its state.
     pub state: State,
-    /// Reason and detail when dead.
+    /// Reason and detail when dead, or of one that was discarded when dead.
     pub dead: Option<(DeadReason, String)>,
     /// When it is due, if pending and not behind another of its lane.
     pub due_at: Option<Timestamp>,
@@ -341,7 +345,7 @@ pub struct ListPage {
     /// Newest first.
     pub deliveries: Vec<Listed>,
     /// Where to go on; `None` at the end. A page may be short and still have one: a list stops
-    /// after 40 ms, so that no reader holds back a checkpoint.
+    /// after 20 ms, so that it answers at once and holds back no checkpoint.
     pub next: Option<DeliveryId>,
 }
 
@@ -409,9 +413,9 @@ pub trait Queue: Send + Sync + 'static {
     fn act(&self, action: Action, id: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>>;
 
     /// One bounded step of replaying or discarding all that `filter` finds and the action fits,
-    /// from `cursor` (exclusive) downwards; the active ones are left alone. A `dry` one only
-    /// counts. Call it until [`Acted::next`] is `None`; a delivery that a step replayed is not met
-    /// again by the next.
+    /// from `cursor` (exclusive) downwards; the active ones are left alone. A filter without a
+    /// state means every state that the action fits. A `dry` one only counts. Call it until
+    /// [`Acted::next`] is `None`; a delivery that a step replayed is not met again by the next.
     fn act_on_many(
         &self,
         action: Action,

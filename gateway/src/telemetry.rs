@@ -7,6 +7,7 @@ mod damper;
 mod export;
 mod gauges;
 mod log;
+mod recorder;
 mod span;
 mod trace;
 
@@ -261,6 +262,11 @@ impl Metrics {
 
     pub(crate) fn spans_dropped_total(&self) -> u64 {
         self.families.spans.get_or_create(&DROPPED).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spans_exported_total(&self) -> u64 {
+        self.families.spans.get_or_create(&EXPORTED).get()
     }
 
     /// Everything, gauges included, in Prometheus' text format.

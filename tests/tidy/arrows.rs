@@ -7,7 +7,7 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
     (&["lapin"], &["adapters/src/rabbitmq"], "only the RabbitMQ ends speak AMQP"),
     (
         &["reqwest"],
-        &["adapters/src/http/caller", "adapters/src/http/auth"],
+        &["adapters/src/http/caller", "adapters/src/http/auth", "adapters/src/otlp"],
         "one constructor sets what its defaults leave open",
     ),
     (

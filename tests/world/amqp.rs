@@ -92,6 +92,25 @@ impl Publisher {
     }
 }
 
+impl Publisher {
+    /// Publishes one message with `headers`, and waits for its confirm.
+    pub async fn publish_with(&self, exchange: &str, message: &Message, headers: &[(&str, &str)]) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), AMQPValue::LongString(LongString::from(*value)));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type(message.content_type.into())
+            .with_delivery_mode(2)
+            .with_headers(table);
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let (exchange, key) = (exchange.into(), message.key.as_str().into());
+        let confirm = self.channel.basic_publish(exchange, key, options, &message.body, properties);
+        let confirm = confirm.await.expect("the frame was written").await.expect("a confirm");
+        assert!(matches!(confirm, Confirmation::Ack(None)), "not taken: {confirm:?}");
+    }
+}
+
 /// A service that takes events: a durable quorum queue, bound, and what came out of it.
 pub struct Subscriber {
     _connection: Connection,

@@ -49,12 +49,30 @@ pub async fn parse(message: &Taken, headers: &Value) -> Value {
     .await
 }
 
-async fn ask(question: &Value) -> Value {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = here.join("../target/clients/bin/python");
+/// What an OpenAPI validator finds wrong with `document`, and with `answers` held against it:
+/// `[{path, method, status, content_type, body}]`.
+pub async fn describe(document: &Value, answers: &Value) -> Vec<String> {
+    let question = json!({ "do": "describe", "document": document, "answers": answers });
+    let wrong = ask(&question).await;
+    let wrong = wrong.as_array().expect("a list").iter();
+    wrong.map(|one| one.as_str().expect("text").to_owned()).collect()
+}
+
+/// The Python that the clients are installed for.
+pub(crate) fn python() -> PathBuf {
+    let python = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/clients/bin/python");
     assert!(python.is_file(), "the clients are not installed: run tests/install-clients.sh");
-    let mut child = Command::new(python)
-        .arg(here.join("clients/client.py"))
+    python
+}
+
+/// A script beside them.
+pub(crate) fn script(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+async fn ask(question: &Value) -> Value {
+    let mut child = Command::new(python())
+        .arg(script("client.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -8,6 +8,7 @@ pub mod amqp;
 pub mod api;
 pub mod clients;
 pub mod container;
+pub mod collector;
 pub mod gateway;
 pub mod load;
 pub mod product;
@@ -16,6 +17,7 @@ pub mod rabbitmq;
 pub mod wait;
 
 pub use api::Api;
+pub use collector::Collector;
 pub use gateway::Gateway;
 pub use load::Load;
 pub use product::Product;

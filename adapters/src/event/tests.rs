@@ -310,7 +310,7 @@ prop_compose! {
         data in any_data(),
     ) -> Event {
         let [subject, datacontenttype, dataschema] = optional;
-        let traceparent = trace.map(|sampled| TraceContext::root(sampled));
+        let traceparent = trace.map(TraceContext::root);
         Event {
             id: required.0,
             source: required.1,

@@ -49,7 +49,7 @@ pub enum Target {
 }
 
 /// The values of the keyed limits of a call, in the order of the limits.
-pub type LimitKeys = Vec<Option<Arc<str>>>;
+pub(super) type LimitKeys = Vec<Option<Arc<str>>>;
 
 /// Renders the next call of `delivery`, and the keys of the upstream's limits. Pure: no network, no
 /// token.

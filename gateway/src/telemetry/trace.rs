@@ -24,11 +24,12 @@ use tidegate_adapters::{
     Accepted, Arrival, AttemptResult, Delivery, Event, Rejection, Request, TraceContext,
     http::webhook::{VerifyConfig, WebhookConfig},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use url::Url;
 
 use super::{
     Metrics,
+    recorder::{Open, Recorder},
     span::{About, Attribute, Kind, Span, Value},
 };
 use crate::{
@@ -36,21 +37,10 @@ use crate::{
     queue::Outcome,
 };
 
-/// Ended spans that wait for the exporter at most; further ones are dropped and counted.
-pub(super) const WAITING_MAX: usize = 4096;
-
 /// Records spans, or does not. Clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer {
     recorder: Option<Recorder>,
-}
-
-#[derive(Clone, Debug)]
-struct Recorder {
-    spans: mpsc::Sender<Span>,
-    /// Of 2^63 trace ids so many are recorded.
-    sampled: u64,
-    metrics: Metrics,
 }
 
 /// What makes spans of what arrives on one route.
@@ -85,13 +75,6 @@ pub struct AttemptSpan {
     recorded: Option<(Recorder, Open)>,
 }
 
-/// A span under way.
-#[derive(Debug)]
-struct Open {
-    span: Span,
-    began: Instant,
-}
-
 impl Tracer {
     /// One that records nothing.
     #[must_use]
@@ -102,8 +85,7 @@ impl Tracer {
     /// One that hands the share `sample` of all traces that begin here, and every trace whose
     /// sender records it, to the receiver.
     pub(super) fn recording(sample: f64, metrics: Metrics) -> (Self, mpsc::Receiver<Span>) {
-        let (spans, ended) = mpsc::channel(WAITING_MAX);
-        let recorder = Recorder { spans, sampled: threshold(sample), metrics };
+        let (recorder, ended) = Recorder::new(sample, metrics);
         (Self { recorder: Some(recorder) }, ended)
     }
 
@@ -293,85 +275,6 @@ impl AttemptSpan {
     }
 }
 
-impl Recorder {
-    /// A new place beneath `parent`, or the one that `root` makes, recorded if its id says so.
-    fn beneath(
-        &self,
-        parent: Option<&TraceContext>,
-        root: impl FnOnce() -> TraceContext,
-    ) -> TraceContext {
-        match parent {
-            Some(parent) => parent.child(),
-            None => {
-                let root = root();
-                let sampled = self.samples(root.trace_id());
-                root.sampled(sampled)
-            }
-        }
-    }
-
-    /// OpenTelemetry's ratio sampler: the last 63 bits below the threshold, first bit left out.
-    fn samples(&self, trace: u128) -> bool {
-        const LAST: u128 = u64::MAX as u128;
-        u64::try_from(trace & LAST).is_ok_and(|last| last >> 1 < self.sampled)
-    }
-
-    fn record(&self, open: Open) {
-        if self.spans.try_send(open.ended()).is_err() {
-            self.metrics.spans_dropped(1);
-        }
-    }
-}
-
-impl Open {
-    fn new(
-        about: &Arc<About>,
-        context: &TraceContext,
-        parent: Option<&TraceContext>,
-        attributes: Vec<Attribute>,
-    ) -> Self {
-        let start = wall_nanoseconds();
-        let span = Span {
-            about: Arc::clone(about),
-            context: context.clone(),
-            parent: parent.map(TraceContext::span_id),
-            start,
-            end: start,
-            attributes,
-            failed: false,
-        };
-        Self { span, began: Instant::now() }
-    }
-
-    fn add(&mut self, name: &'static str, value: Value) {
-        self.span.attributes.push((name, value));
-    }
-
-    fn accepted(&mut self, accepted: Option<&Accepted>) {
-        let (word, id) = match accepted {
-            Some(Accepted::Pending(id)) => ("pending", Some(id)),
-            Some(Accepted::Duplicate(id)) => ("duplicate", Some(id)),
-            Some(Accepted::Dead(id)) => ("dead", Some(id)),
-            Some(Accepted::Filtered) => ("filtered", None),
-            None => return,
-        };
-        self.add("tidegate.outcome", Value::Word(word));
-        if let Some(id) = id {
-            self.add("tidegate.delivery", Value::Text(id.to_string()));
-        }
-    }
-
-    fn fail(&mut self, why: &'static str) {
-        self.add("error.type", Value::Word(why));
-        self.span.failed = true;
-    }
-
-    fn ended(self) -> Span {
-        let took = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Span { end: self.span.start.saturating_add(took), ..self.span }
-    }
-}
-
 fn of_event(event: &Event) -> Vec<Attribute> {
     let mut attributes = Vec::with_capacity(8);
     attributes.push(("cloudevents.event_id", Value::text(&event.id)));
@@ -400,23 +303,6 @@ fn yes_status(webhook: &WebhookConfig) -> u16 {
         (None, VerifyConfig::Shopify(_) | VerifyConfig::Slack(_) | VerifyConfig::Twilio(_)) => 200,
         (None, _) => 202,
     }
-}
-
-/// Of 2^63 trace ids so many are the share `sample`.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share of 2^63 as a whole number; off by a few is no share anybody sees"
-)]
-fn threshold(sample: f64) -> u64 {
-    (sample.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64
-}
-
-#[expect(clippy::disallowed_methods, reason = "spans carry nanoseconds; nothing depends on them")]
-fn wall_nanoseconds() -> u64 {
-    let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
-    u64::try_from(now).unwrap_or(0)
 }
 
 #[cfg(test)]

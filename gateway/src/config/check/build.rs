@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tidegate_adapters::{
     Timestamp,
     http::{ConfigError, Hook, caller::Api, target::HttpTarget},
+    otlp::Collector,
     rabbitmq::PublishTarget,
     secret::Mask,
 };
@@ -34,6 +35,11 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Problem> {
             Ok(api) => _ = apis.insert(Arc::clone(name), Arc::new(api)),
             Err(error) => tell(format!("upstreams.{name}"), error),
         }
+    }
+    if let Some(telemetry) = &config.settings.telemetry
+        && let Err(problem) = Collector::new(&telemetry.otlp)
+    {
+        tell("telemetry".to_owned(), ConfigError { key: "otlp".to_owned(), problem });
     }
     for (name, route) in &config.routes {
         if let Err((end, error)) = ends(name, route, &apis, &config.mask) {

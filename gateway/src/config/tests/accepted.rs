@@ -54,7 +54,7 @@ fn an_empty_file_is_all_defaults() {
 
 #[test]
 fn settings_default_as_documented() {
-    let Settings { server, admin, queue, broker, shutdown, log } = accepted("").settings;
+    let Settings { server, admin, queue, broker, shutdown, log, telemetry } = accepted("").settings;
     assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(server.public_url, None);
     assert_eq!(server.max_body, 1 << 20);
@@ -77,6 +77,19 @@ fn settings_default_as_documented() {
     assert_eq!(shutdown.drain, 25 * SECOND);
     assert_eq!(log.level, LogLevel::Info);
     assert_eq!(log.format, LogFormat::Text);
+    assert!(telemetry.is_none());
+}
+
+#[test]
+fn traces_want_a_collector_and_default_to_one_in_ten() {
+    let telemetry = |yaml: &str| accepted(yaml).settings.telemetry.unwrap();
+    let default = telemetry("telemetry: { otlp: 'http://127.0.0.1:4317' }\n");
+    assert_eq!(default.otlp.as_str(), "http://127.0.0.1:4317/");
+    assert!((default.sample - 0.1).abs() < f64::EPSILON);
+    for sample in ["0", "1", "0.25"] {
+        let yaml = format!("telemetry: {{ otlp: 'https://c/v1/traces', sample: {sample} }}\n");
+        assert!((telemetry(&yaml).sample - sample.parse::<f64>().unwrap()).abs() < f64::EPSILON);
+    }
 }
 
 #[test]

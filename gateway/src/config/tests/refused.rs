@@ -29,7 +29,7 @@ fn unknown_keys_get_the_nearest_name() {
         Case {
             yaml: "queue.max_size: 1GiB\n",
             report: "a.yaml:1:1  queue.max_size\n    there is no such key; there are server, \
-                admin, queue, broker, shutdown, log, upstreams, routes, tests",
+                admin, queue, broker, shutdown, log, telemetry, upstreams, routes, tests",
         },
         Case {
             yaml: "log: { colour: red }\n",
@@ -218,22 +218,40 @@ fn a_broker_is_exactly_one_and_its_url_makes_sense() {
 }
 
 #[test]
+fn a_collector_is_a_url_without_credentials_and_a_share_is_between_none_and_all() {
+    check(&[
+        Case { yaml: "telemetry: {}\n", report: "a.yaml:1:1  telemetry\n    needs `otlp`" },
+        Case {
+            yaml: "telemetry: { otlp: 'grpc://c:4317' }\n",
+            report: "a.yaml:1:20  telemetry.otlp\n    must begin with http:// or https://, not \
+                with grpc:",
+        },
+        Case {
+            yaml: "telemetry: { otlp: 'http://me:secretly@c' }\n",
+            report: "a.yaml:1:20  telemetry.otlp\n    must not hold a user and password \
+                (`user:password@`)",
+        },
+        Case {
+            yaml: "telemetry: { otlp: 'http://c', sample: 1.5 }\n",
+            report: "a.yaml:1:40  telemetry.sample\n    `1.5` is not a number from 0 to 1",
+        },
+    ]);
+}
+
+#[test]
 fn what_is_not_built_says_so_with_place_and_remedy() {
     refuses(
         "queue: { postgres: { url: x } }\n\
-         telemetry: { otlp: 'http://x' }\n\
          routes:\n  in:\n    from: { command: { path: /x } }\n    to: { view: {} }\n  \
          out:\n    from: { outbox: {} }\n    to: { rabbitmq: { exchange: e } }\n",
         &[
             "a.yaml:1:10  queue.postgres\n    not yet: `postgres` is not in this version; use \
                 queue.sqlite",
-            "a.yaml:2:1  telemetry\n    not yet: `telemetry` is not in this version; leave it out; \
-                metrics are at GET /metrics of the admin listener",
-            "a.yaml:5:13  routes.in.from.command\n    not yet: `command` is not in this version; \
+            "a.yaml:4:13  routes.in.from.command\n    not yet: `command` is not in this version; \
                 take in from `rabbitmq` or `webhook`",
-            "a.yaml:6:11  routes.in.to.view\n    not yet: `view` is not in this version; let out \
+            "a.yaml:5:11  routes.in.to.view\n    not yet: `view` is not in this version; let out \
                 to `http` or `rabbitmq`",
-            "a.yaml:8:13  routes.out.from.outbox\n    not yet: `outbox` is not in this version; \
+            "a.yaml:7:13  routes.out.from.outbox\n    not yet: `outbox` is not in this version; \
                 take in from `rabbitmq` or `webhook`",
         ],
     );

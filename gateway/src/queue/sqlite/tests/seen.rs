@@ -4,7 +4,7 @@ use super::*;
 
 /// A queue whose routes remember 64 ids each.
 async fn small() -> Bench {
-    Bench::with(|options| options.max_size = 64 * 8 * 64 * 2).await
+    Bench::with(|options| options.bounds.max_size = 64 * 8 * 64 * 2).await
 }
 
 fn ids(range: std::ops::Range<u32>) -> Vec<String> {
@@ -65,7 +65,7 @@ async fn the_whole_window_is_kept_again_once_what_was_forgotten_lies_outside_it(
 
 #[tokio::test]
 async fn an_id_is_never_given_twice_even_when_all_rows_are_gone() {
-    let bench = Bench::with(|options| options.keep_delivered = Duration::ZERO).await;
+    let bench = Bench::with(|options| options.bounds.keep_delivered = Duration::ZERO).await;
     let Appended::Pending(first) = bench.pending(&["1"]).await[0] else { panic!("not pending") };
     let delivery = bench.fed().unwrap();
     bench.settle(&delivery, Outcome::Delivered).await;
