@@ -7,11 +7,8 @@ mod broker_faults;
 mod broker_faults_publishing;
 mod command_line;
 mod config_tests;
-<<<<<<< HEAD
-mod deploy;
-=======
 mod control;
->>>>>>> control
+mod deploy;
 mod events_to_apis;
 mod logs;
 mod product_webhooks;
