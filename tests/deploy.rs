@@ -79,10 +79,14 @@ routes:
     container.start();
     let admin = container.listener("admin listening").await;
     container.set("TIDEGATE_ADMIN", &admin);
-    eventually("it says that it is healthy", IN_TIME, || async {
-        container.run(&["healthcheck"]).await.status.success().then_some(())
+    let readyz = format!("{admin}/readyz");
+    eventually("it is ready", IN_TIME, || async {
+        client().get(&readyz).send().await.ok()?.status().is_success().then_some(())
     })
     .await;
+    let health = container.run(&["healthcheck"]).await;
+    let said = String::from_utf8_lossy(&health.stderr);
+    assert!(health.status.success(), "{said}\n{}", container.log());
 
     let process = |file| std::fs::read_to_string(format!("/proc/{}/{file}", container.pid()));
     let status = process("status").expect("it runs");
@@ -318,7 +322,7 @@ fn secrets(files: &BTreeMap<String, String>) -> Vec<String> {
 fn made_up(name: &str) -> String {
     match name {
         // Nobody listens there; a gateway waits for its broker.
-        "rabbitmq-url" => "amqp://tidegate:made-up@127.0.0.1:1/%2f\n".to_owned(),
+        "rabbitmq-url" => "amqp://gateway:made-up@127.0.0.1:1/%2f\n".to_owned(),
         name if name.ends_with("webhook-secret") => format!("whsec_{}\n", "c2VjcmV0".repeat(4)),
         name => format!("made-up-{name}\n"),
     }

@@ -1,9 +1,9 @@
 //! The container image, without an engine: its file system as `deploy/rootfs.sh` makes it, started
 //! as the Dockerfile says, as its user, with a read-only root, in a mount namespace.
 //!
-//! What an engine would mount is there and nothing else: `/etc/hosts`, configuration, secrets, and
-//! `/data`, the one place that can be written to. No `/proc` and no `/dev`: who needs neither runs
-//! under every engine. The network is the test's own.
+//! What an engine would mount is there and nothing else: `/etc/hosts`, configuration, secrets,
+//! `/data`, the one place that can be written to, and the devices that every engine must supply
+//! (OCI runtime specification, "Default Devices"). Not even `/proc`. The network is the test's own.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,7 +33,11 @@ image=$1 root=$2 mounted=$3 user=$4 real=$5
 shift 5
 mount -t tmpfs -o mode=0755 tmpfs "$root" &&
 cp -R --preserve=mode,ownership "$image/." "$root" &&
-cp -R "$mounted/." "$root" || exit 125
+cp -R "$mounted/." "$root" &&
+mkdir "$root/dev" || exit 125
+for device in null zero full random urandom; do
+    : >"$root/dev/$device" && mount --bind "/dev/$device" "$root/dev/$device" || exit 125
+done
 if [ "$real" = 0 ]; then
     mount -t tmpfs -o mode=0750,uid="$user",gid="$user" tmpfs "$root/data" &&
     mount -o remount,ro "$root" || exit 125
