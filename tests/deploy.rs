@@ -90,6 +90,7 @@ routes:
 
     let process = |file| std::fs::read_to_string(format!("/proc/{}/{file}", container.pid()));
     let status = process("status").expect("it runs");
+    assert!(!status.contains("Uid:\t0\t"), "{status}");
     assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
     let mounts = process("mounts").expect("it runs");
     let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).expect("a root");

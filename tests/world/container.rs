@@ -40,11 +40,11 @@ for device in null zero full random urandom; do
 done
 if [ "$real" = 0 ]; then
     mount -t tmpfs -o mode=0750,uid="$user",gid="$user" tmpfs "$root/data" &&
-    mount -o remount,ro "$root" || exit 125
+    mount -o remount,bind,ro "$root" || exit 125
     exec chroot --userspec="$user:$user" --groups= "$root" "$@"
 else
     mount -t tmpfs -o mode=0750 tmpfs "$root/data" &&
-    mount -o remount,ro "$root" || exit 125
+    mount -o remount,bind,ro "$root" || exit 125
     exec unshare --map-user="$user" --map-group="$user" --root="$root" "$@"
 fi
 "#;
