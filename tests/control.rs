@@ -256,8 +256,8 @@ async fn dead_ones_are_replayed_by_filter_with_the_key_they_had_and_others_disca
     assert_eq!((refused.status.code(), why.contains("--yes")), (Some(2), true), "{why}");
     assert_eq!((gateway.count("award-points", "dead").await, api.count()), (DEAD + 1, DEAD));
 
-    let said = verb(&gateway, &[&rejected[..], &["--limit", "3", "--yes", "--json"]].concat());
-    assert_eq!(parse(&said.await)["replayed"], 3);
+    let three = [&rejected[..], &["--limit", "3", "--yes", "--json"]].concat();
+    assert_eq!(parse(&verb(&gateway, &three).await)["replayed"], 3);
     has(&gateway, "award-points", "delivered", 3).await;
     let said = verb(&gateway, &[&rejected[..], &["--yes"]].concat()).await;
     assert!(said.starts_with(&format!("replayed: {}\n", DEAD - 3)), "{said}");

@@ -82,6 +82,12 @@ impl Row {
         (Duration::from_millis(u64::try_from(self.paused_ms).unwrap_or(0)), self.paused_since)
     }
 
+    /// For how long it has been paused by `wall`, all its pauses together.
+    pub(super) fn paused_for(&self, wall: Timestamp) -> Duration {
+        let (over, since) = self.pauses();
+        over.saturating_add(since.map_or(Duration::ZERO, |since| wall.since(since)))
+    }
+
     /// Delivery `id` is settled so: pruning looks from there.
     pub(super) fn settled(&mut self, state: State, id: i64) {
         let oldest = &mut self.oldest[state as usize];

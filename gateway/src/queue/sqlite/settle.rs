@@ -32,7 +32,9 @@ impl Transaction<'_> {
             return Ok(Err(QueueError::Missing(delivery.id)));
         }
         let tries = attempt.as_ref().map_or(delivery.tries, |attempt| attempt.number);
-        let first_attempt = delivery.first_attempt_at.or(attempt.as_ref().map(|first| first.at));
+        let paused = self.ledger.get(index).paused_for(self.wall);
+        let first_attempt =
+            delivery.first_attempt_at.or(attempt.as_ref().map(|first| first.at.before(paused)));
         let mut bytes = delivery_bytes(delivery);
         if let Some(attempt) = attempt {
             bytes += self.record(id, attempt)?;
