@@ -149,7 +149,10 @@ async fn every_overlay_agrees_with_the_configuration_it_ships() {
             }
             None => assert_ne!(name, "overlays/dev", "it brings its own secrets"),
         }
-        assert!(name != "overlays/production" || secret.is_none(), "production's are its own");
+        if name == "overlays/production" {
+            assert!(secret.is_none(), "production's are its own");
+            is_monitored(&resources, &files);
+        }
     }
 }
 
@@ -215,6 +218,20 @@ fn agrees_with_the_image(name: &str, set: &Value) {
     assert_eq!(mounts, ["/data", "/etc/tidegate", SECRETS.trim_end_matches('/')], "{name}");
     assert!(image.instruction("ENV").contains("=/data/"), "the queue is on the volume");
     assert_eq!(set["replicas"], 1, "{name}: one process owns a queue");
+}
+
+/// The component finds the port, and shows the token that may read.
+fn is_monitored(resources: &[Value], files: &BTreeMap<String, String>) {
+    let monitor = &find(resources, "ServiceMonitor", "tidegate")["spec"];
+    let service = find(resources, "Service", "tidegate-pods");
+    for (label, value) in monitor["selector"]["matchLabels"].as_object().expect("labels") {
+        assert_eq!(&service["metadata"]["labels"][label], value, "{label}");
+    }
+    let endpoint = &monitor["endpoints"][0];
+    assert_eq!(endpoint["port"], service["spec"]["ports"][0]["name"]);
+    let key = endpoint["authorization"]["credentials"]["key"].as_str().expect("a key");
+    let token = format!("'${{file:{SECRETS}{key}}}', role: read }}");
+    assert!(files["gateway.yaml"].contains(&token), "{token}");
 }
 
 // ===== compose =====
