@@ -8,6 +8,7 @@ mod broker_faults_publishing;
 mod command_line;
 mod config_tests;
 mod control;
+mod deploy;
 mod events_to_apis;
 mod logs;
 mod product_webhooks;

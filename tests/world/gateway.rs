@@ -316,7 +316,7 @@ fn build_binary() -> PathBuf {
 }
 
 /// The address in the log line that says where a listener is.
-fn address(line: &str, listener: &str) -> Option<String> {
+pub(crate) fn address(line: &str, listener: &str) -> Option<String> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let fields = entry.get("fields").unwrap_or(&entry);
     if fields.get("message")?.as_str()? != listener {
