@@ -57,8 +57,8 @@ struct File {
 }
 
 impl ConfigSource {
-    /// The files and folders of `-c`, and the process's environment. Unless they are `watched` it is
-    /// read again only when somebody asks for it.
+    /// The files and folders of `-c`, and the process's environment. Unless they are `watched` it
+    /// is read again only when somebody asks for it.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, environment: Environment, watched: bool) -> Self {
         Self { paths, environment, watched, seen: Mutex::default() }
