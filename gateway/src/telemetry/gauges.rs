@@ -40,17 +40,8 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
         let age = oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64());
         page.sample("tidegate_queue_oldest_due_seconds", &[("route", name)], age);
     }
-    let about = "Repeat window that is really kept; shorter than configured where ids had no room";
-    page.describe("tidegate_dedupe_window_seconds", about);
-    for route in queue.routes() {
-        if let Some(window) = route.dedupe {
-            let labels = [("route", &*route.name)];
-            page.sample("tidegate_dedupe_window_seconds", &labels, window.as_secs_f64());
-        }
-    }
-    let status = queue.status();
-    page.describe("tidegate_queue_size_bytes", "Live data in the queue");
-    page.sample("tidegate_queue_size_bytes", &[], status.bytes);
+    windows(&mut page, inspect);
+    sizes(&mut page, inspect);
     page.describe_as("tidegate_deliveries_pruned_total", "Finished deliveries removed", "counter");
     let mut pruned: BTreeMap<Arc<str>, u64> =
         activity.keys().map(|route| (Arc::clone(route), 0)).collect();
@@ -75,6 +66,45 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     page.sample("tidegate_broker_blocked", &[], u8::from(broker.blocked));
     page.describe("tidegate_build_info", "The version that runs");
     page.sample("tidegate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn windows(page: &mut Page<'_>, inspect: &dyn Inspect) {
+    let about = "Repeat window that is really kept; shorter than configured where ids had no room";
+    page.describe("tidegate_dedupe_window_seconds", about);
+    for route in inspect.queue().routes() {
+        if let Some(window) = route.dedupe {
+            let labels = [("route", &*route.name)];
+            page.sample("tidegate_dedupe_window_seconds", &labels, window.as_secs_f64());
+        }
+    }
+    let about = "Repeat window as configured";
+    page.describe("tidegate_dedupe_window_configured_seconds", about);
+    for (route, settings) in &inspect.config().routes {
+        if let Some(window) = settings.dedupe() {
+            let (labels, window) = ([("route", &**route)], window.as_secs_f64());
+            page.sample("tidegate_dedupe_window_configured_seconds", &labels, window);
+        }
+    }
+}
+
+fn sizes(page: &mut Page<'_>, inspect: &dyn Inspect) {
+    let (queue, config) = (inspect.queue(), inspect.config());
+    let status = queue.status();
+    page.describe("tidegate_queue_size_bytes", "Live data in the queue");
+    page.sample("tidegate_queue_size_bytes", &[], status.bytes);
+    page.describe("tidegate_queue_max_size_bytes", "The most that it may be");
+    page.sample("tidegate_queue_max_size_bytes", &[], status.bytes_max);
+    let about = "Whether it takes anything in; 0 at its maximum and on a full disk";
+    page.describe("tidegate_queue_has_room", about);
+    page.sample("tidegate_queue_has_room", &[], u8::from(status.room));
+    page.describe("tidegate_queue_route_size_bytes", "Pending and dead of one route");
+    for route in queue.routes() {
+        page.sample("tidegate_queue_route_size_bytes", &[("route", &*route.name)], route.bytes);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a size beyond 2^53 bytes is no size of a disk")]
+    let share = (status.bytes_max as f64 * config.settings.queue.max_route_share).floor();
+    page.describe("tidegate_queue_route_max_size_bytes", "The most that one route's may be");
+    page.sample("tidegate_queue_route_max_size_bytes", &[], share);
 }
 
 fn upstreams(page: &mut Page<'_>, inspect: &dyn Inspect) {

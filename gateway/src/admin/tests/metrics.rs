@@ -87,6 +87,7 @@ async fn a_scrape_has_every_family_and_is_what_the_older_parser_reads() {
         ("tidegate_config_info", "gauge"),
         ("tidegate_config_last_reload_success", "gauge"),
         ("tidegate_config_reloads_total", "counter"),
+        ("tidegate_dedupe_window_configured_seconds", "gauge"),
         ("tidegate_dedupe_window_seconds", "gauge"),
         ("tidegate_deliveries_pruned_total", "counter"),
         ("tidegate_deliveries_total", "counter"),
@@ -96,7 +97,11 @@ async fn a_scrape_has_every_family_and_is_what_the_older_parser_reads() {
         ("tidegate_events_rejected_total", "counter"),
         ("tidegate_queue_commit_seconds", "histogram"),
         ("tidegate_queue_deliveries", "gauge"),
+        ("tidegate_queue_has_room", "gauge"),
+        ("tidegate_queue_max_size_bytes", "gauge"),
         ("tidegate_queue_oldest_due_seconds", "gauge"),
+        ("tidegate_queue_route_max_size_bytes", "gauge"),
+        ("tidegate_queue_route_size_bytes", "gauge"),
         ("tidegate_queue_size_bytes", "gauge"),
         ("tidegate_rate_limit_wait_seconds", "histogram"),
         ("tidegate_route_paused", "gauge"),
@@ -128,6 +133,10 @@ async fn gauges_show_what_is_so_now() {
         ("tidegate_queue_oldest_due_seconds{route=\"award-points\"}", 2.5),
         ("tidegate_queue_oldest_due_seconds{route=\"thank-you\"}", 0.0),
         ("tidegate_queue_size_bytes", 8192.0),
+        ("tidegate_queue_max_size_bytes", 1_073_741_824.0),
+        ("tidegate_queue_has_room", 1.0),
+        ("tidegate_queue_route_size_bytes{route=\"award-points\"}", 4096.0),
+        ("tidegate_queue_route_max_size_bytes", 536_870_912.0),
         ("tidegate_deliveries_pruned_total{route=\"award-points\"}", 11.0),
         ("tidegate_deliveries_pruned_total{route=\"thank-you\"}", 0.0),
         ("tidegate_source_up{route=\"award-points\"}", 1.0),
@@ -198,7 +207,7 @@ async fn histograms_are_cumulative_and_end_at_infinity() {
 }
 
 /// Every metric that is promised: name, type, and its labels besides `le`.
-const PROMISED: [(&str, &str, &[&str]); 25] = [
+const PROMISED: [(&str, &str, &[&str]); 30] = [
     ("tidegate_events_accepted_total", "counter", &["route"]),
     ("tidegate_events_rejected_total", "counter", &["route", "reason"]),
     ("tidegate_events_duplicate_total", "counter", &["route"]),
@@ -209,6 +218,10 @@ const PROMISED: [(&str, &str, &[&str]); 25] = [
     ("tidegate_queue_deliveries", "gauge", &["route", "state"]),
     ("tidegate_queue_oldest_due_seconds", "gauge", &["route"]),
     ("tidegate_queue_size_bytes", "gauge", &[]),
+    ("tidegate_queue_max_size_bytes", "gauge", &[]),
+    ("tidegate_queue_has_room", "gauge", &[]),
+    ("tidegate_queue_route_size_bytes", "gauge", &["route"]),
+    ("tidegate_queue_route_max_size_bytes", "gauge", &[]),
     ("tidegate_queue_commit_seconds", "histogram", &[]),
     ("tidegate_rate_limit_wait_seconds", "histogram", &["upstream"]),
     ("tidegate_breaker_state", "gauge", &["upstream"]),
@@ -224,6 +237,7 @@ const PROMISED: [(&str, &str, &[&str]); 25] = [
     ("tidegate_config_last_reload_success", "gauge", &[]),
     ("tidegate_build_info", "gauge", &["version"]),
     ("tidegate_dedupe_window_seconds", "gauge", &["route"]),
+    ("tidegate_dedupe_window_configured_seconds", "gauge", &["route"]),
 ];
 
 /// The names of the labels in `name{a="…",b="…"}`; no value here holds a quote.
