@@ -12,7 +12,7 @@ test:   ## everything: unit and system tests; installs what they need and the ma
 	tests/install-rabbitmq.sh && tests/install-clients.sh && deploy/install-tools.sh && cargo build -p tidegate && deploy/rootfs.sh dev target/static/rootfs && cargo test --workspace
 
 check:  ## what must hold before a commit: formatting, lints, documentation, manifests
-	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps && deploy/check.sh
+	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps && deploy/check.sh && deploy/prometheus/check.sh
 
 bench:  ## throughput against a hand-written consumer, in one run on this machine
 	tests/install-rabbitmq.sh && cargo build --release -p tidegate && cargo run --release -p tidegate-tests --bin bench
