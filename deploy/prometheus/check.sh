@@ -15,7 +15,7 @@ if ! command -v promtool >/dev/null; then
 fi
 
 # What they say when all is well is noise beside the other checks.
-if ! said=$(promtool check rules alerts.yaml && promtool test rules alerts_test.yaml 2>&1); then
+if ! said=$({ promtool check rules alerts.yaml && promtool test rules alerts_test.yaml; } 2>&1); then
     echo "$said" >&2
     exit 1
 fi
