@@ -11,6 +11,7 @@ mod control;
 mod deploy;
 mod events_to_apis;
 mod logs;
+mod operations;
 mod product_webhooks;
 mod products;
 mod protections;
