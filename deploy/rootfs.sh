@@ -1,8 +1,9 @@
 #!/bin/sh
-# Builds the static binary and lays out the file system of the image: deploy/rootfs.sh PROFILE OUT
+# Builds the static binary and lays out the file system of the image: deploy/rootfs.sh PROFILE [OUT]
 #
-# PROFILE is cargo's (release, dev). OUT must not exist; it becomes the image's root. As root, /data
-# and /tmp are handed to the image's user; anyone else keeps them. Wants cargo, a C compiler, glibc's
+# PROFILE is cargo's (release, dev). OUT must not exist; it becomes the image's root; without it the
+# binary is built and no more. As root, /data and /tmp are handed to the image's user; anyone else
+# keeps them. Wants cargo, a C compiler, glibc's
 # static library (libc6-dev) and the CA certificates of the machine (ca-certificates).
 set -eu
 
@@ -11,13 +12,15 @@ fail() {
     exit 1
 }
 
-[ $# -eq 2 ] || fail "usage: deploy/rootfs.sh PROFILE OUT"
+[ $# -ge 1 ] && [ $# -le 2 ] || fail "usage: deploy/rootfs.sh PROFILE [OUT]"
 profile=$1
-out=$2
+out=${2:-}
 user=65532
 certificates=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
-[ ! -e "$out" ] || fail "$out is there already"
-[ -s "$certificates" ] || fail "no CA certificates at $certificates: install ca-certificates"
+if [ -n "$out" ]; then
+    [ ! -e "$out" ] || fail "$out is there already"
+    [ -s "$certificates" ] || fail "no CA certificates at $certificates: install ca-certificates"
+fi
 
 case $(uname -m) in
 x86_64) target=x86_64-unknown-linux-gnu ;;
@@ -38,6 +41,7 @@ dev) folder=debug ;;
 *) folder=$profile ;;
 esac
 binary=${CARGO_TARGET_DIR:-$root/target}/$target/$folder/tidegate
+[ -n "$out" ] || exit 0
 
 umask 022
 mkdir -p "$out/etc/ssl/certs" "$out/etc/tidegate" "$out/data" "$out/tmp"
