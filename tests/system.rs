@@ -7,6 +7,7 @@ mod broker_faults;
 mod broker_faults_publishing;
 mod command_line;
 mod config_tests;
+mod deploy;
 mod events_to_apis;
 mod product_webhooks;
 mod products;
