@@ -67,7 +67,12 @@ impl Jail {
             }
             arguments.push((own, format!("/{name}")));
         }
-        // A runtime makes the places it mounts to, the resolver's file among them.
+        // A runtime brings devices, and makes the places it mounts to.
+        std::fs::create_dir(root.join("dev")).expect("writable");
+        for device in ["/dev/null", "/dev/random", "/dev/urandom"] {
+            std::fs::write(root.join(device.trim_start_matches('/')), "").expect("writable");
+            arguments.push((device.into(), device.to_owned()));
+        }
         let resolver = folder.path().join("resolv.conf");
         std::fs::write(&resolver, "nameserver 127.0.0.1\n").expect("writable");
         std::fs::write(root.join("etc/resolv.conf"), "").expect("writable");
