@@ -31,6 +31,22 @@ async fn every_route_that_we_ship_has_tests_and_they_pass() {
 }
 
 #[tokio::test]
+async fn the_page_about_testing_shows_a_test_that_passes() {
+    let of = |name: &str| configurations().into_iter().find(|path| path.ends_with(name));
+    let quickstart = of("quickstart.yaml").expect("the quickstart");
+    let page = quickstart.with_file_name("TESTING.md");
+    let page = std::fs::read_to_string(page).expect("config/TESTING.md");
+    let shown = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("b.yaml");
+    std::fs::write(&file, shown.expect("a block of YAML")).expect("writable");
+    let file = file.display().to_string();
+    let (code, told, said) = test(&quickstart, &["-c", &file, "an API that is down"]).await;
+    assert_eq!(code, Some(0), "{told}{said}");
+    assert!(told.contains("ok      an API that is down is tried again  "), "{told}");
+}
+
+#[tokio::test]
 async fn what_differs_is_shown_and_the_exit_code_tells() {
     let quickstart = configurations().into_iter().find(|path| path.ends_with("quickstart.yaml"));
     let yaml = std::fs::read_to_string(quickstart.expect("the quickstart")).expect("text");
@@ -58,6 +74,10 @@ async fn what_differs_is_shown_and_the_exit_code_tells() {
     let (code, _, said) = test(&file, &[]).await;
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("there is no route `award-point`; did you mean `award-points`?"));
+    let (code, told, _) = test(&file, &["--json"]).await;
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((code, &told["valid"]), (Some(78), &false.into()));
+    assert_eq!(told["problems"].as_array().map(Vec::len), Some(4), "{told}");
 }
 
 #[tokio::test]

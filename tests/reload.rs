@@ -364,7 +364,7 @@ routes:
     publish(4, "two", "third-token-01234567890");
     let why = eventually("it is told", IN_TIME, || async {
         let said = gateway.get("/readyz").await;
-        said["config"]["reload_failed"].as_str().map(str::to_owned)
+        said["config"]["reload_problem"].as_str().map(str::to_owned)
     })
     .await;
     assert!(why.contains("routes.r.to.http.path"), "{why}");

@@ -50,6 +50,13 @@ impl Timestamp {
         Self(self.0.saturating_add(ms))
     }
 
+    /// The moment `duration` before this one, saturating.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(ms))
+    }
+
     /// How long ago `earlier` was, seen from here; zero when it lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -88,7 +95,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// All attempts so far, for numbering them.
     pub tries: u32,
-    /// When the first attempt was made; `retry.within` counts from here.
+    /// When the first attempt was made, by the route's own clock: wall time less all the time it
+    /// was paused. `retry.within` counts from here.
     pub first_attempt_at: Option<Timestamp>,
 }
 

@@ -1,7 +1,7 @@
 //! The admin listener: health, metrics, API.
 //!
-//! It reads what [`Inspect`] shows and changes what it offers, nothing else. It keeps answering while the process drains,
-//! so that `/readyz` can say so, and is the last part to stop.
+//! It reads what [`Inspect`] shows and changes what that offers, nothing else. It keeps answering
+//! while the process drains, so that `/readyz` can say so, and is the last part to stop.
 
 mod access;
 mod api;

@@ -3,11 +3,14 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 78 configuration invalid. What was asked for goes to
 //! stdout, everything else to stderr.
 
+mod act;
 mod client;
 mod emit;
 mod list;
+mod reload;
 mod serve;
 mod show;
+mod switch;
 mod table;
 mod test;
 
@@ -65,14 +68,14 @@ enum Verb {
     /// Routes of a running gateway
     Routes {
         #[command(subcommand)]
-        verb: Option<ListVerb>,
+        verb: Option<RoutesVerb>,
         #[command(flatten)]
         shown: Shown,
     },
     /// Upstreams of a running gateway
     Upstreams {
         #[command(subcommand)]
-        verb: Option<ListVerb>,
+        verb: Option<UpstreamsVerb>,
         #[command(flatten)]
         shown: Shown,
     },
@@ -85,10 +88,15 @@ enum Verb {
         #[command(flatten)]
         shown: Shown,
     },
+    /// Have a running gateway read its configuration again; a bad one changes nothing
+    Reload {
+        #[command(flatten)]
+        shown: Shown,
+    },
     /// Exit 0 when a running gateway is ready: for containers without a shell
     Healthcheck {
         #[command(flatten)]
-        admin: AdminArgs,
+        shown: Shown,
     },
 }
 
@@ -127,10 +135,41 @@ struct Shown {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
-enum ListVerb {
+#[derive(Debug, Subcommand)]
+enum RoutesVerb {
     /// List them
     List,
+    /// Stop the attempts of one; intake goes on
+    Pause {
+        /// The route; of its replies `ROUTE/reply`
+        name: String,
+    },
+    /// Go on with one that is paused
+    Resume {
+        /// The route; of its replies `ROUTE/reply`
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum UpstreamsVerb {
+    /// List them
+    List,
+    /// Stop the calls of one: they wait in the queue
+    Pause {
+        /// The upstream
+        name: String,
+    },
+    /// Go on with one that is paused
+    Resume {
+        /// The upstream
+        name: String,
+    },
+    /// Close the breaker of one, and forget the quiet it asked for
+    Reset {
+        /// The upstream
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,6 +181,27 @@ enum DeliveriesVerb {
         /// As the list shows it
         id: String,
     },
+    /// Deliver again: those named, or the dead ones that filters find
+    Replay(Box<act::ActArgs>),
+    /// Give up: those named, or the pending and dead ones that filters find
+    Discard(Box<act::ActArgs>),
+}
+
+/// Why a verb did not do it, and what it exits with.
+#[derive(Debug)]
+enum Failure {
+    /// 1.
+    Failed(String),
+    /// 2.
+    Usage(String),
+    /// 78.
+    Config(String),
+}
+
+impl From<String> for Failure {
+    fn from(problem: String) -> Self {
+        Self::Failed(problem)
+    }
 }
 
 /// Does what `cli` says, and answers the exit code.
@@ -150,52 +210,57 @@ pub async fn run(cli: Cli) -> ExitCode {
         Verb::Run { config } => return serve::run(&config.paths).await,
         Verb::Check { config, json } => return serve::check(&config.paths, json),
         Verb::Test(arguments) => return test::test(arguments).await,
-        Verb::Demo { once } => serve::demo(once).await,
+        Verb::Demo { once } => serve::demo(once).await.map_err(Failure::Failed),
         Verb::Mock { path } => match crate::mock::config::load(&path) {
-            Ok(config) => serve::mock(config).await,
-            Err(problem) => {
-                serve::complain(&problem);
-                return ExitCode::from(EXIT_CONFIG);
-            }
+            Ok(config) => serve::mock(config).await.map_err(Failure::Failed),
+            Err(problem) => Err(Failure::Config(problem)),
         },
         Verb::Deliveries { verb: Some(_), filters, .. } if filters.any() => {
-            return usage("filters go behind `list`, or without a verb; `show` has none");
+            let what = "filters go behind the verb, or without one; `show` has none";
+            Err(Failure::Usage(usage(what)))
         }
         verb => ask(verb).await,
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            serve::complain(&problem);
-            ExitCode::FAILURE
-        }
-    }
+    let (problem, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(problem)) => (problem, ExitCode::FAILURE),
+        Err(Failure::Usage(problem)) => (problem, ExitCode::from(EXIT_USAGE)),
+        Err(Failure::Config(problem)) => (problem, ExitCode::from(EXIT_CONFIG)),
+    };
+    serve::complain(problem.trim_end());
+    code
 }
 
 /// The verbs that talk to a running gateway.
-async fn ask(verb: Verb) -> Result<(), String> {
+async fn ask(verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Emit(arguments) => emit::emit(*arguments).await,
-        Verb::Routes { verb: None | Some(ListVerb::List), shown } => {
-            list::routes(&Admin::new(&shown.admin)?, shown.json).await
+        Verb::Emit(arguments) => Ok(emit::emit(*arguments).await?),
+        Verb::Routes { verb, shown } => {
+            let admin = Admin::new(&shown.admin)?;
+            let (verb, name) = match verb {
+                None | Some(RoutesVerb::List) => {
+                    return Ok(list::routes(&admin, shown.json).await?);
+                }
+                Some(RoutesVerb::Pause { name }) => ("pause", name),
+                Some(RoutesVerb::Resume { name }) => ("resume", name),
+            };
+            Ok(switch::route(&admin, verb, &name, shown.json).await?)
         }
-        Verb::Upstreams { verb: None | Some(ListVerb::List), shown } => {
-            list::upstreams(&Admin::new(&shown.admin)?, shown.json).await
+        Verb::Upstreams { verb, shown } => {
+            let admin = Admin::new(&shown.admin)?;
+            let (verb, name) = match verb {
+                None | Some(UpstreamsVerb::List) => {
+                    return Ok(list::upstreams(&admin, shown.json).await?);
+                }
+                Some(UpstreamsVerb::Pause { name }) => ("pause", name),
+                Some(UpstreamsVerb::Resume { name }) => ("resume", name),
+                Some(UpstreamsVerb::Reset { name }) => ("reset", name),
+            };
+            Ok(switch::upstream(&admin, verb, &name, shown.json).await?)
         }
-        Verb::Deliveries { verb: None, filters, shown }
-        | Verb::Deliveries { verb: Some(DeliveriesVerb::List(filters)), shown, .. } => {
-            list::deliveries(&Admin::new(&shown.admin)?, &filters, shown.json).await
-        }
-        Verb::Deliveries { verb: Some(DeliveriesVerb::Show { id }), shown, .. } => {
-            show::delivery(&Admin::new(&shown.admin)?, &id, shown.json).await
-        }
-        Verb::Healthcheck { admin } => {
-            let body = Admin::new(&admin)?.get("/readyz").await?;
-            match body["ready"] == true {
-                true => Ok(()),
-                false => Err(format!("{}: what answers there is no Tidegate", admin.url)),
-            }
-        }
+        Verb::Deliveries { verb, filters, shown } => deliveries(verb, &filters, &shown).await,
+        Verb::Reload { shown } => reload::reload(&Admin::new(&shown.admin)?, shown.json).await,
+        Verb::Healthcheck { shown } => healthcheck(&shown).await,
         Verb::Run { .. }
         | Verb::Check { .. }
         | Verb::Test { .. }
@@ -206,12 +271,45 @@ async fn ask(verb: Verb) -> Result<(), String> {
     }
 }
 
+async fn deliveries(
+    verb: Option<DeliveriesVerb>,
+    filters: &list::Filters,
+    shown: &Shown,
+) -> Result<(), Failure> {
+    let admin = Admin::new(&shown.admin)?;
+    match verb {
+        None => Ok(list::deliveries(&admin, filters, shown.json).await?),
+        Some(DeliveriesVerb::List(filters)) => {
+            Ok(list::deliveries(&admin, &filters, shown.json).await?)
+        }
+        Some(DeliveriesVerb::Show { id }) => Ok(show::delivery(&admin, &id, shown.json).await?),
+        Some(DeliveriesVerb::Replay(arguments)) => {
+            act::act(&admin, act::Act::Replay, &arguments, shown.json).await
+        }
+        Some(DeliveriesVerb::Discard(arguments)) => {
+            act::act(&admin, act::Act::Discard, &arguments, shown.json).await
+        }
+    }
+}
+
+async fn healthcheck(shown: &Shown) -> Result<(), Failure> {
+    let (status, body) = Admin::new(&shown.admin)?.look("/readyz").await?;
+    let url = &shown.admin.url;
+    if !body["ready"].is_boolean() {
+        return Err(Failure::Failed(format!("{url}: what answers there is no Tidegate")));
+    }
+    if shown.json {
+        table::print(&format!("{body}\n"))?;
+    }
+    match body["ready"] == true {
+        true => Ok(()),
+        false => Err(Failure::Failed(format!("{status}: not ready: {body}"))),
+    }
+}
+
 /// What clap cannot tell by itself, said as clap says it.
-fn usage(problem: &str) -> ExitCode {
-    let error = Cli::command().error(ErrorKind::ArgumentConflict, problem);
-    // With stderr gone there is nobody left to tell.
-    let _ = error.print();
-    ExitCode::from(EXIT_USAGE)
+fn usage(problem: &str) -> String {
+    Cli::command().error(ErrorKind::ArgumentConflict, problem).render().to_string()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
     {"do": "sign", "library": …, "secret": …, "id": …, "timestamp": …, "body": …}  the headers
     {"do": "verify", "library": …, "secret": …, "headers": {…}, "body": …}         "ok" or why not
     {"do": "parse", "content_type": …, "headers": {…}, "body": …}                  the CloudEvent
+    {"do": "describe", "document": …, "answers": [{"path", "method", "status", "content_type",
+     "body"}]}                                  what is wrong with the document or the answers
 """
 
 import base64
@@ -65,5 +67,39 @@ def parse(question):
     return {"attributes": {name: str(value) for name, value in attributes.items()}, "data": data}
 
 
+def describe(question):
+    import openapi_spec_validator
+    from jsonschema import Draft202012Validator
+
+    document = question["document"]
+    wrong = [
+        f"document: {error.message}"
+        for error in openapi_spec_validator.OpenAPIV31SpecValidator(document).iter_errors()
+    ]
+    for answer in question["answers"]:
+        name = f"{answer['method']} {answer['path']} {answer['status']}"
+        pointer = [answer["path"], answer["method"].lower(), "responses", str(answer["status"])]
+        response = document["paths"]
+        for part in pointer:
+            response = response.get(part)
+            if response is None:
+                break
+        if response is None:
+            wrong.append(f"{name}: not described")
+            continue
+        if "$ref" in response:
+            response = document["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+        media = response["content"].get(answer["content_type"])
+        if media is None:
+            wrong.append(f"{name}: {answer['content_type']} is not described")
+            continue
+        # References are to the document, so the schema goes where they lead.
+        schema = {**media["schema"], "components": document["components"]}
+        for error in Draft202012Validator(schema).iter_errors(answer["body"]):
+            wrong.append(f"{name}: {error.json_path}: {error.message}")
+    return wrong
+
+
 question = json.load(sys.stdin)
-print(json.dumps({"sign": sign, "verify": verify, "parse": parse}[question["do"]](question)))
+verbs = {"sign": sign, "verify": verify, "parse": parse, "describe": describe}
+print(json.dumps(verbs[question["do"]](question)))

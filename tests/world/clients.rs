@@ -49,6 +49,15 @@ pub async fn parse(message: &Taken, headers: &Value) -> Value {
     .await
 }
 
+/// What an OpenAPI validator finds wrong with `document`, and with `answers` held against it:
+/// `[{path, method, status, content_type, body}]`.
+pub async fn describe(document: &Value, answers: &Value) -> Vec<String> {
+    let question = json!({ "do": "describe", "document": document, "answers": answers });
+    let wrong = ask(&question).await;
+    let wrong = wrong.as_array().expect("a list").iter();
+    wrong.map(|one| one.as_str().expect("text").to_owned()).collect()
+}
+
 /// The Python that the clients are installed for.
 pub(crate) fn python() -> PathBuf {
     let python = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/clients/bin/python");

@@ -215,6 +215,11 @@ impl Gateway {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill(1)");
         assert!(sent.success());
+        self.exit().await
+    }
+
+    /// Waits until it has ended, and says how.
+    pub async fn exit(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("running");
         timeout(Duration::from_secs(40), process.child.wait())
             .await

@@ -14,9 +14,16 @@
 //!
 //! # Full
 //!
-//! When the intake is full the consumer is cancelled, its channel closed, and nothing is consumed
+//! When the intake is full the consumer ends, its channel is closed, and nothing is consumed
 //! until there is room. RabbitMQ keeps the messages, and other consumers of the queue may have
 //! them.
+//!
+//! # Order
+//!
+//! A route with an order never cancels its consumer: RabbitMQ would activate the next consumer of
+//! the queue at once, while what was not acked is still out, and comes back behind what that one
+//! gets. When the channel closes it takes the consumer away, puts everything back in its place, and
+//! activates the next, in one step.
 //!
 //! # What the library drops
 //!
@@ -272,8 +279,10 @@ impl Consumer {
         };
         let refused = matches!(end, Ok(End::Refused(_)));
         let cancelled = match end {
-            Ok(End::Stopped | End::Refused(_)) => cancel(link, channel, inflow).await,
-            Ok(End::Resize) | Err(_) => Ok(()),
+            Ok(End::Stopped | End::Refused(_)) if !self.ordered => {
+                cancel(link, channel, inflow).await
+            }
+            Ok(End::Stopped | End::Refused(_) | End::Resize) | Err(_) => Ok(()),
         };
         let settled = self.settle_rest(under_way, accepted, !refused).await;
         link.judge(end.and_then(|end| cancelled.and(settled).map(|()| end)))

@@ -36,10 +36,12 @@ pub(super) fn open_queue(
     let metrics = metrics.clone();
     let options = Options {
         path: queue.sqlite.path.clone(),
-        max_size: queue.max_size,
-        max_route_share: queue.max_route_share,
-        keep_delivered: queue.keep.delivered,
-        keep_dead: queue.keep.dead,
+        bounds: Bounds {
+            max_size: queue.max_size,
+            max_route_share: queue.max_route_share,
+            keep_delivered: queue.keep.delivered,
+            keep_dead: queue.keep.dead,
+        },
         observer: Arc::new(move |took| metrics.commit(took)),
         clock: Arc::clone(clock),
     };

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ConfigSource, Generation, Parts, ReloadError, Reloaded, Shared};
 use crate::{
     config::{Loaded, Report},
-    telemetry::LogHandle,
+    telemetry::{LogHandle, ReloadResult},
 };
 
 /// Whom to tell what came of it.
@@ -84,6 +84,12 @@ impl Reloads {
             ),
             Err(error) => tracing::error!(%error, "configuration not reloaded"),
         }
+        shared.metrics.reloaded(match &done {
+            Ok(reloaded) if reloaded.changed.is_empty() => ReloadResult::Unchanged,
+            Ok(_) => ReloadResult::Changed,
+            Err(ReloadError::Restart(_)) => ReloadResult::Restart,
+            Err(ReloadError::Invalid(_) | ReloadError::Unavailable(_)) => ReloadResult::Invalid,
+        });
         let failed = done.as_ref().err().map(ToString::to_string);
         shared.generation.write().failed = failed;
         if let Some(request) = request {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
@@ -24,8 +25,14 @@ const SAID_MAX: usize = 500;
 /// For a whole exchange.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// For one that may take long: a gateway goes on with a replay for five minutes, then answers.
+const LONG_PATIENCE: Duration = Duration::from_secs(330);
+
 /// The largest answer it reads.
 const ANSWER_MAX: usize = 64 << 20;
+
+/// What no name of a route, an upstream or a delivery holds.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// Where a gateway's admin listener is, and the token for it.
 pub(super) struct Admin {
@@ -74,37 +81,64 @@ impl Admin {
 
     /// GETs `path`; an answer other than 2xx is an error in words.
     pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
-        let text = self.get_text(path).await?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.url))
+        self.parse(self.get_text(path).await?.as_bytes())
     }
 
     /// GETs `path`, as JSON text.
     pub(super) async fn get_text(&self, path: &str) -> Result<String, String> {
-        self.ask(Method::GET, path, None).await
+        let (status, body) = self.ask(Method::GET, path, None, PATIENCE).await?;
+        self.read(status, &body)
+    }
+
+    /// GETs `path`, whatever the status: it, and the JSON.
+    pub(super) async fn look(&self, path: &str) -> Result<(StatusCode, Value), String> {
+        let (status, body) = self.ask(Method::GET, path, None, PATIENCE).await?;
+        Ok((status, self.parse(&body)?))
     }
 
     /// POSTs a structured CloudEvent.
     pub(super) async fn post_event(&self, query: &str, event: String) -> Result<Value, String> {
         let path = format!("/api/v1/events?{query}");
-        let text = self.ask(Method::POST, &path, Some(event)).await?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.url))
+        let body = Some(("application/cloudevents+json", event));
+        let (status, body) = self.ask(Method::POST, &path, body, PATIENCE).await?;
+        self.parse(self.read(status, &body)?.as_bytes())
+    }
+
+    /// POSTs to `path`, and waits as long as is needed for something that takes long.
+    pub(super) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let (status, body) = self.post_whatever(path, body).await?;
+        self.parse(self.read(status, &body)?.as_bytes())
+    }
+
+    /// The same, whatever the status: it, and the body.
+    pub(super) async fn post_whatever(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let body = body.map(|body| ("application/json", body.to_string()));
+        self.ask(Method::POST, path, body, LONG_PATIENCE).await
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Value, String> {
+        serde_json::from_slice(body).map_err(|error| format!("{}: {error}", self.url))
     }
 
     async fn ask(
         &self,
         method: Method,
         path: &str,
-        body: Option<String>,
-    ) -> Result<String, String> {
-        let asked = timeout(PATIENCE, self.exchange(method, path, body)).await;
-        let asked = asked.map_err(|_| format!("{}: no answer within {PATIENCE:?}", self.url))?;
-        let (status, body) = asked.map_err(|error| {
+        body: Option<(&'static str, String)>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let asked = timeout(patience, self.exchange(method, path, body)).await;
+        let asked = asked.map_err(|_| format!("{}: no answer within {patience:?}", self.url))?;
+        asked.map_err(|error| {
             format!(
                 "{}: {error}; is a gateway running there? Say where with --admin or TIDEGATE_ADMIN",
                 self.url
             )
-        })?;
-        self.read(status, &body)
+        })
     }
 
     /// One request on a connection of its own.
@@ -112,7 +146,7 @@ impl Admin {
         &self,
         method: Method,
         path: &str,
-        body: Option<String>,
+        body: Option<(&'static str, String)>,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.url.port_or_known_default().unwrap_or(80);
@@ -127,10 +161,11 @@ impl Admin {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, token);
         }
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/cloudevents+json");
+        if let Some((content_type, _)) = &body {
+            request = request.header(header::CONTENT_TYPE, *content_type);
         }
-        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+        let body = body.map(|(_, body)| body).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body)))?;
         let exchange = async {
             let answer = sender.send_request(request).await?;
             let status = answer.status();
@@ -151,7 +186,7 @@ impl Admin {
     }
 
     /// JSON of a success, or what is wrong in words.
-    fn read(&self, status: StatusCode, body: &[u8]) -> Result<String, String> {
+    pub(super) fn read(&self, status: StatusCode, body: &[u8]) -> Result<String, String> {
         let text = String::from_utf8_lossy(body).into_owned();
         let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
         if status.is_success() {
@@ -170,6 +205,12 @@ impl Admin {
         };
         Err(format!("{status}: {said}{remedy}"))
     }
+}
+
+/// `name` as a part of a path; the slash of a route of replies stays.
+pub(super) fn path_part(name: &str) -> String {
+    let parts = name.split('/').map(|part| utf8_percent_encode(part, ENCODED).to_string());
+    parts.collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -221,5 +262,12 @@ mod tests {
         let page = format!("\u{1b}[2J{}", "x".repeat(10_000));
         let said = admin().read(StatusCode::BAD_GATEWAY, page.as_bytes()).unwrap_err();
         assert!(said.len() < 1000 && !said.contains('\u{1b}'), "{said}");
+    }
+
+    #[test]
+    fn a_name_stays_a_part_of_the_path() {
+        assert_eq!(path_part("award-points_2.x"), "award-points_2.x");
+        assert_eq!(path_part("award-points/reply"), "award-points/reply");
+        assert_eq!(path_part("a b?c#d%é"), "a%20b%3Fc%23d%25%C3%A9");
     }
 }

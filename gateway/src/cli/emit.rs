@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::Value;
 
-use super::{AdminArgs, client::Admin, table::print};
+use super::{Shown, client::Admin, table::print};
 
 /// What to publish, and where to.
 #[derive(Debug, Args)]
@@ -32,12 +32,12 @@ pub(super) struct EmitArgs {
     #[arg(long)]
     key: Option<String>,
     #[command(flatten)]
-    admin: AdminArgs,
+    shown: Shown,
 }
 
 /// Publishes it, and prints its id.
 pub(super) async fn emit(arguments: EmitArgs) -> Result<(), String> {
-    let admin = Admin::new(&arguments.admin)?;
+    let admin = Admin::new(&arguments.shown.admin)?;
     let event = event(&arguments)?;
     let exchange = match arguments.exchange {
         Some(exchange) => exchange,
@@ -48,7 +48,10 @@ pub(super) async fn emit(arguments: EmitArgs) -> Result<(), String> {
         .append_pair("key", arguments.key.as_deref().unwrap_or(&arguments.kind))
         .finish();
     let answer = admin.post_event(&query, event).await?;
-    print(&format!("{}\n", answer["id"].as_str().unwrap_or_default()))
+    match arguments.shown.json {
+        true => print(&format!("{answer}\n")),
+        false => print(&format!("{}\n", answer["id"].as_str().unwrap_or_default())),
+    }
 }
 
 /// The event as one CloudEvents JSON object.

@@ -15,8 +15,8 @@ const PAGE: usize = 500;
 
 const STATES: [&str; 5] = ["pending", "active", "delivered", "dead", "discarded"];
 
-/// Filters of `deliveries list`; all of them must hold.
-#[derive(Debug, Default, PartialEq, Eq, Args)]
+/// Filters of deliveries; all of them must hold.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Args)]
 pub(super) struct Filters {
     /// Of this route
     #[arg(long)]
@@ -26,7 +26,7 @@ pub(super) struct Filters {
     upstream: Option<String>,
     /// In this state
     #[arg(long, value_parser = PossibleValuesParser::new(STATES))]
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// Dead for this reason
     #[arg(long, value_parser = PossibleValuesParser::new(DeadReason::ALL.map(DeadReason::as_str)))]
     reason: Option<String>,
@@ -45,9 +45,9 @@ pub(super) struct Filters {
     /// Accepted before
     #[arg(long)]
     until: Option<String>,
-    /// At most so many; 50 if not given
+    /// At most so many, the newest; a list shows 50 if not given
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 impl Filters {
@@ -56,25 +56,27 @@ impl Filters {
         *self != Self::default()
     }
 
+    /// Those given, by name; without the limit.
+    pub(super) fn given(&self) -> Vec<(&'static str, &str)> {
+        let filters = [
+            ("route", &self.route),
+            ("upstream", &self.upstream),
+            ("state", &self.state),
+            ("reason", &self.reason),
+            ("type", &self.kind),
+            ("event", &self.event),
+            ("key", &self.key),
+            ("since", &self.since),
+            ("until", &self.until),
+        ];
+        let given = filters.into_iter();
+        given.filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+
     fn query(&self, cursor: Option<&str>, limit: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        let filters = [
-            ("route", self.route.as_deref()),
-            ("upstream", self.upstream.as_deref()),
-            ("state", self.state.as_deref()),
-            ("reason", self.reason.as_deref()),
-            ("type", self.kind.as_deref()),
-            ("event", self.event.as_deref()),
-            ("key", self.key.as_deref()),
-            ("since", self.since.as_deref()),
-            ("until", self.until.as_deref()),
-            ("cursor", cursor),
-        ];
-        for (name, value) in filters {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
-        }
+        query.extend_pairs(self.given());
+        query.extend_pairs(cursor.map(|cursor| ("cursor", cursor)));
         query.append_pair("limit", &limit.to_string());
         query.finish()
     }
@@ -110,7 +112,7 @@ pub(super) async fn deliveries(admin: &Admin, filters: &Filters, json: bool) -> 
     print(&if json { format!("{answer}\n") } else { deliveries_table(&answer) })
 }
 
-fn routes_table(answer: &Value) -> String {
+pub(super) fn routes_table(answer: &Value) -> String {
     let mut table = Table::new(&[
         "ROUTE",
         "STATE",
@@ -139,13 +141,21 @@ fn routes_table(answer: &Value) -> String {
     table.render()
 }
 
-fn upstreams_table(answer: &Value) -> String {
-    let mut table =
-        Table::new(&["UPSTREAM", "BREAKER", "IN FLIGHT", "LIMITS USED", "PAUSED UNTIL", "URL"]);
+pub(super) fn upstreams_table(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        "UPSTREAM",
+        "STATE",
+        "BREAKER",
+        "IN FLIGHT",
+        "LIMITS USED",
+        "PAUSED UNTIL",
+        "URL",
+    ]);
     for upstream in items(&answer["upstreams"]) {
         let limits: Vec<String> = items(&upstream["limits"]).map(limit).collect();
         table.row([
             text(&upstream["name"]),
+            (if upstream["paused"] == true { "paused" } else { "running" }).to_owned(),
             match &upstream["breaker"] {
                 Value::Null => "off".to_owned(),
                 breaker => text(&breaker["state"]),
@@ -171,7 +181,7 @@ fn limit(limit: &Value) -> String {
     format!("{used:.0}% of {}/{period}", text(&limit["limit"]))
 }
 
-fn deliveries_table(answer: &Value) -> String {
+pub(super) fn deliveries_table(answer: &Value) -> String {
     let mut table = Table::new(&[
         "ID", "EVENT", "ROUTE", "STATE", "REASON", "KEY", "ATTEMPTS", "ACCEPTED", "DUE",
     ]);
@@ -219,12 +229,12 @@ x             orphaned  down    1        0       0          0     -
     fn upstreams_are_a_table() {
         let answer = json!({ "upstreams": [
             { "name": "loyalty", "breaker": { "state": "half-open" }, "in_flight": 1,
-              "concurrency": 64, "paused_until": "2026-01-31T12:00:00Z",
+              "concurrency": 64, "paused": false, "paused_until": "2026-01-31T12:00:00Z",
               "url": "https://l.example/",
               "limits": [{ "limit": 100, "period_ms": 1000, "used": 0.25 },
                          { "limit": 5, "period_ms": 90_000, "used": 1.0 }] },
             { "name": "mail", "breaker": null, "in_flight": 0, "concurrency": 8,
-              "paused_until": null, "url": "https://m.example/", "limits": [] },
+              "paused": true, "paused_until": null, "url": "https://m.example/", "limits": [] },
         ] });
         let table = upstreams_table(&answer);
         let rows: Vec<Vec<&str>> =
@@ -234,12 +244,15 @@ x             orphaned  down    1        0       0          0     -
         };
         assert_eq!(
             cells(0),
-            ["UPSTREAM", "BREAKER", "IN FLIGHT", "LIMITS USED", "PAUSED UNTIL", "URL"]
+            ["UPSTREAM", "STATE", "BREAKER", "IN FLIGHT", "LIMITS USED", "PAUSED UNTIL", "URL"]
         );
         let limits = "25% of 100/1s, 100% of 5/90s";
         let until = "2026-01-31T12:00:00Z";
-        assert_eq!(cells(1), ["loyalty", "half-open", "1/64", limits, until, "https://l.example/"]);
-        assert_eq!(cells(2), ["mail", "off", "0/8", "-", "-", "https://m.example/"]);
+        assert_eq!(
+            cells(1),
+            ["loyalty", "running", "half-open", "1/64", limits, until, "https://l.example/"]
+        );
+        assert_eq!(cells(2), ["mail", "paused", "off", "0/8", "-", "-", "https://m.example/"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    client::Admin,
+    client::{Admin, path_part},
     table::{clean, items, print, text},
 };
 
@@ -28,8 +28,8 @@ const FACTS: [&str; 12] = [
 
 /// Shows delivery `id`: for people, or as it comes for programs.
 pub(super) async fn delivery(admin: &Admin, id: &str, json: bool) -> Result<(), String> {
-    let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    let delivery = admin.get_text(&format!("/api/v1/deliveries/{id}")).await?;
+    let path = format!("/api/v1/deliveries/{}", path_part(id));
+    let delivery = admin.get_text(&path).await?;
     print(&if json { format!("{delivery}\n") } else { render(&delivery)? })
 }
 

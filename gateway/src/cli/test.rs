@@ -49,6 +49,9 @@ pub(super) async fn test(arguments: TestArgs) -> ExitCode {
     let config = match config::load(&config.paths, &environment) {
         Ok(loaded) => loaded.config,
         Err(report) => {
+            if json {
+                return told(&format!("{}\n", report.to_json()), EXIT_CONFIG.into());
+            }
             complain(report.to_string().trim_end());
             let stood_in = environment.stood_in();
             if !stood_in.is_empty() {
@@ -70,9 +73,13 @@ pub(super) async fn test(arguments: TestArgs) -> ExitCode {
     };
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = if json { format!("{}\n", outcome.to_json()) } else { outcome.to_text(colour) };
-    match table::print(&text) {
-        Ok(()) if outcome.passed() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
+    told(&text, if outcome.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `code`, once `text` is out.
+fn told(text: &str, code: ExitCode) -> ExitCode {
+    match table::print(text) {
+        Ok(()) => code,
         Err(problem) => {
             complain(&problem);
             ExitCode::FAILURE
@@ -101,8 +108,7 @@ async fn play(config: &Config, names: &[String], strict: bool) -> Result<Outcome
 
 impl Outcome {
     fn passed(&self) -> bool {
-        let all = self.played.iter().all(|played| played.differences.is_empty());
-        all && (!self.strict || self.untested.is_empty())
+        self.failed() == 0 && (self.untested.is_empty() || !self.strict)
     }
 
     fn failed(&self) -> usize {
@@ -134,7 +140,7 @@ impl Outcome {
                     text.push_str(&format!("{failed}  {}  {ms} ms\n", played.name));
                     let place = played.place.as_ref().map_or(String::new(), Place::to_string);
                     text.push_str(&format!("    {place}  route {}\n", played.route));
-                    text.push_str(&told(differences, colour));
+                    text.push_str(&diff(differences, colour));
                     for note in &played.notes {
                         text.push_str(&format!("    note: {note}\n"));
                     }
@@ -154,7 +160,7 @@ const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
-fn told(differences: &[Difference], colour: bool) -> String {
+fn diff(differences: &[Difference], colour: bool) -> String {
     let mut text = String::new();
     for Difference { what, expected, got } in differences {
         text.push_str(&format!("    {what}: - expected + got\n"));
@@ -163,6 +169,7 @@ fn told(differences: &[Difference], colour: bool) -> String {
                 Line::Both(line) => format!("  {line}"),
                 Line::Expected(line) => painted(&format!("- {line}"), RED, colour),
                 Line::Got(line) => painted(&format!("+ {line}"), GREEN, colour),
+                Line::Alike(lines) => format!("  … {lines} lines alike"),
             };
             text.push_str(&format!("      {line}\n"));
         }

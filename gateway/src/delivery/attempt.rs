@@ -144,7 +144,10 @@ impl Attempt {
     }
 
     fn after(&self, failure: &Failure, began: Timestamp, now: Timestamp, probe: bool) -> Outcome {
-        let first_attempt_at = self.delivery.first_attempt_at.unwrap_or(began);
+        // The age stands still while the route is paused.
+        let paused = self.queue.paused_for(&self.route.name);
+        let first = self.delivery.first_attempt_at.map(|first| first.after(paused));
+        let first_attempt_at = first.unwrap_or(began);
         let moment = Moment { now, first_attempt_at, probe, chance: fastrand::f64() };
         schedule::after_failure(&self.route.retry, &self.delivery, failure, moment)
     }

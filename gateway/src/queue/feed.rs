@@ -19,6 +19,7 @@ pub struct Feed {
     wake: Notify,
     paused: AtomicBool,
     epoch: AtomicU64,
+    replays: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +114,21 @@ impl Feed {
         self.fall_behind();
     }
 
-    /// Resolves when something was pushed, paused, resumed or taken away since the last call, or at once if that was missed.
+    /// Counts the commits that made deliveries pending again which had been finished with. One that
+    /// the loop still had in hand then, its settlement committed but not yet released, was left out
+    /// of whatever page or push brought it. So whoever releases a finished delivery compares this
+    /// with what it was at the claim, and on a difference calls [`Feed::fall_behind`].
+    pub fn replays(&self) -> u64 {
+        self.replays.load(Ordering::Acquire)
+    }
+
+    /// Called by the queue, after the commit and before what was replayed is pushed or paged.
+    pub fn replayed(&self) {
+        self.replays.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Resolves when something was pushed, paused, resumed or taken away since the last call, or at
+    /// once if that was missed.
     pub async fn changed(&self) {
         self.wake.notified().await;
     }

@@ -11,20 +11,25 @@
 //! the file; the lock beside it says who. See `writer` for what happens when the disk fails,
 //! `schema` for the format.
 
+mod act;
 mod checkpoint;
+mod command;
 mod disk;
+mod lane;
 mod ledger;
+mod list;
 mod prune;
 mod reader;
 mod schema;
 mod seen;
 mod settle;
 mod shared;
+mod tend;
 mod transaction;
 mod writer;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     thread::JoinHandle,
@@ -34,39 +39,34 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tidegate_adapters::{DeliveryId, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Acted, Action, Append, AppendError, Appended, Bounds, Feed, Filter, ListPage, Listed, Page,
     Queue, QueueError, QueueStatus, RouteSettings, RouteStatus, Settlement, Space,
 };
 use checkpoint::Pressure;
+use command::{Command, Reply};
 use disk::{Ballast, Lock};
 use ledger::Ledger;
 use reader::Readers;
 use shared::Shared;
 use transaction::Caps;
-use writer::{Command, Writer};
+use writer::Writer;
 
 /// Commands waiting for the writer, at most; beyond, callers wait.
 const COMMANDS: usize = 8192;
-
-/// How often the writer looks after pruning and a full disk when nothing else happens.
-const TEND: Duration = Duration::from_millis(500);
 
 /// How a queue is opened.
 #[derive(Clone)]
 pub struct Options {
     /// The database file; folder and file are made when missing.
     pub path: PathBuf,
-    /// Live data at most, in bytes.
-    pub max_size: u64,
-    /// Share of it that one route's pending and dead deliveries may take.
-    pub max_route_share: f64,
-    /// How long delivered and discarded deliveries are kept.
-    pub keep_delivered: Duration,
-    /// How long dead ones are kept.
-    pub keep_dead: Duration,
+    /// What bounds it.
+    pub bounds: Bounds,
     /// Told how long each commit took.
     pub observer: Arc<dyn Fn(Duration) + Send + Sync>,
     /// Wall time.
@@ -77,7 +77,9 @@ pub struct Options {
 pub struct SqliteQueue {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-    readers: Readers,
+    /// For the loops, whom no list is to delay.
+    pages: Readers,
+    lists: Readers,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
 }
@@ -93,19 +95,15 @@ impl SqliteQueue {
         schema::check_format(&options.path)?;
         let connection = schema::open_writer(&options.path)?;
         let ledger = Ledger::load(&connection).map_err(schema::store)?;
-        let next_id: i64 = connection
-            .query_row(
-                "SELECT max((SELECT coalesce(max(id), 0) FROM delivery),
-                            (SELECT coalesce(max(value), 0) FROM meta WHERE name = 'last_id'))",
-                [],
-                |row| row.get(0),
-            )
-            .map_err(schema::store)?;
-        let caps = caps(&options);
-        let ballast = Ballast::new(&options.path, options.max_size);
+        let next_id = reader::last_id(&connection).map_err(schema::store)?;
+        let ballast = Ballast::new(&options.path, options.bounds.max_size);
         let disk_full = Arc::new(AtomicBool::new(!ballast.take_up()));
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::new(options.clone()));
+        for row in ledger.rows().iter().filter(|row| row.paused_since.is_some()) {
+            shared.feed(&row.name).pause(true);
+        }
+        shared.stopped(reader::stopped(&connection).map_err(schema::store)?);
         let pressure = Arc::new(Pressure::default());
         let checkpoints = schema::open_writer(&options.path)?;
         let no_thread = |error: std::io::Error| QueueError::Store(error.to_string().into());
@@ -116,9 +114,9 @@ impl SqliteQueue {
             commands: inbox,
             ledger,
             next_id,
-            caps,
-            keep_delivered: options.keep_delivered,
-            keep_dead: options.keep_dead,
+            caps: Caps::new(&options.bounds),
+            bounds: options.bounds,
+            taken: Vec::new(),
             ballast,
             pressure,
             shared: Arc::clone(&shared),
@@ -136,59 +134,36 @@ impl SqliteQueue {
                 pressure.stop();
             })
             .map_err(no_thread)?;
-        let tending = tend(commands.downgrade()).map_err(no_thread)?;
+        let tending = tend::start(commands.downgrade()).map_err(no_thread)?;
         Ok(Self {
             commands,
             shared,
-            readers: Readers::new(options.path),
+            pages: Readers::new(options.path.clone(), reader::PAGE_READERS),
+            lists: Readers::new(options.path, reader::LIST_READERS),
             threads: Mutex::new(vec![writing, checkpoint, tending]),
             lock: Mutex::new(Some(lock)),
         })
     }
 }
 
-/// The ids that all routes remember take up to this fraction of `max_size`, besides it, and each
-/// about so many bytes.
-const SEEN_SHARE: u64 = 8;
-const SEEN_BYTES: u64 = 64;
-
-/// Reminds the writer to look after pruning; ends with the queue.
-fn tend(commands: mpsc::WeakSender<Command>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("queue-tend".to_owned()).spawn(move || {
-        loop {
-            std::thread::park_timeout(TEND);
-            let Some(commands) = commands.upgrade() else { return };
-            match commands.try_send(Command::Tend) {
-                // A full channel means there is other work, which prunes as it appends.
-                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
-                Err(mpsc::error::TrySendError::Closed(_)) => return,
-            }
-        }
-    })
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share in (0, 1] of a size: exact to the byte it need not be"
-)]
-fn caps(options: &Options) -> Caps {
-    let route = options.max_size as f64 * options.max_route_share;
-    let seen = options.max_size / SEEN_SHARE / SEEN_BYTES;
-    let seen = seen as f64 * options.max_route_share;
-    let history = options.max_size / 4;
-    Caps { size: options.max_size, route: route as u64, history, seen: seen as u64 }
+impl SqliteQueue {
+    /// Asks the writer, and waits for its answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, QueueError>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            commands.send(command(reply)).await.map_err(|_| QueueError::Closed)?;
+            answer.await.map_err(|_| QueueError::Closed)?
+        })
+    }
 }
 
 impl Queue for SqliteQueue {
     fn configure(&self, routes: Vec<RouteSettings>) -> BoxFuture<'_, Result<(), QueueError>> {
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let sent = self.commands.send(Command::Configure(routes, reply)).await;
-            sent.map_err(|_| QueueError::Closed)?;
-            answer.await.map_err(|_| QueueError::Closed)?
-        })
+        self.ask(|reply| Command::Configure(routes, reply))
     }
 
     fn append(
@@ -249,8 +224,7 @@ impl Queue for SqliteQueue {
     ) -> BoxFuture<'_, Result<Page, QueueError>> {
         let route = Arc::clone(route);
         Box::pin(
-            self.readers
-                .read(move |connection| reader::page(connection, &route, now, limit, &held)),
+            self.pages.read(move |connection| reader::page(connection, &route, now, limit, &held)),
         )
     }
 
@@ -271,13 +245,7 @@ impl Queue for SqliteQueue {
     }
 
     fn settle(&self, settlement: Settlement) -> BoxFuture<'static, Result<(), QueueError>> {
-        let commands = self.commands.clone();
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let sent = commands.send(Command::Settle(Box::new(settlement), reply)).await;
-            sent.map_err(|_| QueueError::Closed)?;
-            answer.await.map_err(|_| QueueError::Closed)?
-        })
+        self.ask(|reply| Command::Settle(Box::new(settlement), reply))
     }
 
     fn list(
@@ -286,58 +254,84 @@ impl Queue for SqliteQueue {
         cursor: Option<DeliveryId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<ListPage, QueueError>> {
+        let asked = Instant::now();
         Box::pin(
-            self.readers.read(move |connection| reader::list(connection, &filter, cursor, limit)),
+            self.lists
+                .read(move |connection| list::page(connection, &filter, cursor, limit, asked)),
         )
     }
 
     fn show(&self, id: DeliveryId) -> BoxFuture<'_, Result<Listed, QueueError>> {
         Box::pin(async move {
-            let shown = self.readers.read(move |connection| reader::show(connection, id)).await?;
+            let shown = self.lists.read(move |connection| reader::show(connection, id)).await?;
             shown.ok_or(QueueError::Missing(id))
         })
     }
 
-    fn act(&self, _: Action, _: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>> {
-        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    fn act(&self, action: Action, id: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.ask(move |reply| Command::Act(action, id, reply))
     }
 
     fn act_on_many(
         &self,
-        _: Action,
-        _: Filter,
-        _: Option<DeliveryId>,
-        _: bool,
+        action: Action,
+        filter: Filter,
+        cursor: Option<DeliveryId>,
+        dry: bool,
     ) -> BoxFuture<'_, Result<Acted, QueueError>> {
-        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+        Box::pin(async move {
+            let active = self.shared.claims.lock().clone();
+            let asked = Instant::now();
+            let search = list::Search { action, filter, cursor, active, asked };
+            if dry {
+                return self.lists.read(move |connection| list::count(connection, &search)).await;
+            }
+            let (found, next) =
+                self.lists.read(move |connection| list::find(connection, &search)).await?;
+            if found.is_empty() {
+                return Ok(Acted { routes: BTreeMap::new(), next });
+            }
+            let step = self.ask(move |reply| Command::ActOnMany(action, found, reply)).await?;
+            Ok(Acted { routes: step.routes, next: step.stopped_at.or(next) })
+        })
     }
 
-    fn pause_route(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
-        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    fn pause_route(&self, route: &Arc<str>, paused: bool) -> BoxFuture<'_, Result<(), QueueError>> {
+        let route = Arc::clone(route);
+        self.ask(move |reply| Command::PauseRoute(route, paused, reply))
     }
 
-    fn paused_for(&self, _: &Arc<str>) -> Duration {
-        Duration::ZERO
+    fn paused_for(&self, route: &Arc<str>) -> Duration {
+        self.shared.paused_for(route)
     }
 
-    fn pause_upstream(&self, _: &Arc<str>, _: bool) -> BoxFuture<'_, Result<(), QueueError>> {
-        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    fn pause_upstream(
+        &self,
+        upstream: &Arc<str>,
+        paused: bool,
+    ) -> BoxFuture<'_, Result<(), QueueError>> {
+        let upstream = Arc::clone(upstream);
+        self.ask(move |reply| Command::PauseUpstream(upstream, paused, reply))
     }
 
     fn paused_upstreams(&self) -> BTreeSet<Arc<str>> {
-        BTreeSet::new()
+        self.shared.stopped.lock().clone()
     }
 
-    fn note(&self, _: &'static str) -> BoxFuture<'_, Result<Option<String>, QueueError>> {
-        Box::pin(async { Ok(None) })
+    fn note(&self, name: &'static str) -> BoxFuture<'_, Result<Option<String>, QueueError>> {
+        Box::pin(self.pages.read(move |connection| reader::note(connection, name)))
     }
 
-    fn keep_note(&self, _: &'static str, _: String) -> BoxFuture<'static, Result<(), QueueError>> {
-        Box::pin(async { Ok(()) })
+    fn keep_note(
+        &self,
+        name: &'static str,
+        text: String,
+    ) -> BoxFuture<'static, Result<(), QueueError>> {
+        self.ask(move |reply| Command::KeepNote(name, text, reply))
     }
 
-    fn set_bounds(&self, _: Bounds) -> BoxFuture<'_, Result<(), QueueError>> {
-        Box::pin(async { Err(QueueError::Store("not built yet".into())) })
+    fn set_bounds(&self, bounds: Bounds) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.ask(move |reply| Command::SetBounds(bounds, reply))
     }
 
     fn routes(&self) -> Vec<RouteStatus> {
@@ -350,7 +344,7 @@ impl Queue for SqliteQueue {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Option<Timestamp>, QueueError>> {
         let route = Arc::clone(route);
-        Box::pin(self.readers.read(move |connection| reader::oldest_due(connection, &route, now)))
+        Box::pin(self.pages.read(move |connection| reader::oldest_due(connection, &route, now)))
     }
 
     fn status(&self) -> QueueStatus {
@@ -380,7 +374,8 @@ impl Queue for SqliteQueue {
                 // An error means that it failed before it could close: then it is as closed.
                 let _ = answer.await;
             }
-            self.readers.close();
+            self.pages.close();
+            self.lists.close();
             let threads = std::mem::take(&mut *self.threads.lock());
             for thread in &threads {
                 thread.thread().unpark();

@@ -9,19 +9,49 @@ pub enum Line<'a> {
     Expected(&'a str),
     /// There, and not expected.
     Got(&'a str),
+    /// So many lines that are in both, and far from anything that differs.
+    Alike(usize),
 }
 
 /// Lines beyond which no common ones are looked for: it would take their product in time.
 const LINES_MAX: usize = 2_000;
 
 /// `expected` and `got` as one text: what they have in common once, by their longest common
-/// subsequence; of what differs, that which was expected first.
+/// subsequence, where it is near to what differs; of that, what was expected comes first.
 #[must_use]
 pub fn unified<'a>(expected: &'a [String], got: &'a [String]) -> Vec<Line<'a>> {
     if expected.len().max(got.len()) > LINES_MAX {
         let expected = expected.iter().map(|line| Line::Expected(line));
         return expected.chain(got.iter().map(|line| Line::Got(line))).collect();
     }
+    without_the_far(all(expected, got))
+}
+
+/// So many lines around what differs are shown: enough to know where one is.
+const AROUND: usize = 3;
+
+/// Of what is in both, only what is near to something that is not. One line is never left out for
+/// another that says so.
+fn without_the_far(lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
+    let differs = |line: &Line<'_>| !matches!(line, Line::Both(_));
+    let is_near = |at: usize| {
+        let from = at.saturating_sub(AROUND);
+        lines[from..lines.len().min(at + AROUND + 1)].iter().any(differs)
+    };
+    let mut near = Vec::with_capacity(lines.len());
+    let mut at = 0;
+    while at < lines.len() {
+        let far = (at..lines.len()).take_while(|at| !is_near(*at)).count();
+        match far {
+            0 | 1 => near.push(lines[at]),
+            _ => near.push(Line::Alike(far)),
+        }
+        at += far.max(1);
+    }
+    near
+}
+
+fn all<'a>(expected: &'a [String], got: &'a [String]) -> Vec<Line<'a>> {
     let common = common(expected, got);
     let (mut e, mut g) = (0, 0);
     let mut lines = Vec::with_capacity(expected.len() + got.len());
@@ -58,19 +88,30 @@ fn common(expected: &[String], got: &[String]) -> Vec<Vec<usize>> {
 mod tests {
     use super::*;
 
+    fn lines(text: &str) -> Vec<String> {
+        text.chars().map(String::from).collect()
+    }
+
+    fn shown(expected: &str, got: &str) -> String {
+        let (expected, got) = (lines(expected), lines(got));
+        let shown = |line: &Line<'_>| match line {
+            Line::Both(text) => format!(" {text}"),
+            Line::Expected(text) => format!("-{text}"),
+            Line::Got(text) => format!("+{text}"),
+            Line::Alike(lines) => format!("({lines})"),
+        };
+        unified(&expected, &got).iter().map(shown).collect()
+    }
+
     #[test]
     fn what_both_have_is_there_once_and_in_order() {
-        let lines = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
-        let (expected, got) = (lines("abcd"), lines("axcye"));
-        let shown: String = unified(&expected, &got)
-            .iter()
-            .map(|line| match line {
-                Line::Both(text) => format!(" {text}"),
-                Line::Expected(text) => format!("-{text}"),
-                Line::Got(text) => format!("+{text}"),
-            })
-            .collect();
-        assert_eq!(shown, " a-b+x c-d+y+e");
-        assert!(unified(&[], &[]).is_empty());
+        assert_eq!(shown("abcd", "axcye"), " a-b+x c-d+y+e");
+        assert_eq!(shown("", ""), "");
+    }
+
+    #[test]
+    fn what_is_far_from_any_difference_is_only_counted() {
+        assert_eq!(shown("12345x6789", "12345y6789"), "(2) 3 4 5-x+y 6 7 8 9");
+        assert_eq!(shown("x1234567890y", "1234567890"), "-x 1 2 3(4) 8 9 0-y");
     }
 }

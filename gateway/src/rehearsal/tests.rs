@@ -62,6 +62,7 @@ async fn told(test: &str) -> String {
                 Line::Both(line) => format!("  {line}\n"),
                 Line::Expected(line) => format!("- {line}\n"),
                 Line::Got(line) => format!("+ {line}\n"),
+                Line::Alike(lines) => format!("({lines} lines)\n"),
             });
         }
     }

@@ -34,8 +34,8 @@ const GATHER: Duration = Duration::from_secs(1);
 /// After a failed export, how long until the next try; doubling up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// For what is left at the end.
-const FLUSH: Duration = Duration::from_secs(3);
+/// For what is left at the end; the second where the collector was away already.
+const FLUSH: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(500));
 
 /// Sends what a [`Tracer`] records.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub struct Exporter {
     metrics: Metrics,
     /// Dropped spans that the log knows of.
     told: u64,
+    /// The last export failed, and may succeed later.
+    away: bool,
 }
 
 impl Exporter {
@@ -64,7 +66,7 @@ impl Exporter {
         let (tracer, spans) = Tracer::recording(config.sample, metrics.clone());
         let instance = Uuid::new_v4().to_string().into();
         let (mask, metrics) = (mask.clone(), metrics.clone());
-        Ok((tracer, Self { spans, collector, instance, mask, metrics, told: 0 }))
+        Ok((tracer, Self { spans, collector, instance, mask, metrics, told: 0, away: false }))
     }
 
     /// Sends until `shutdown`; then what is left, for some seconds at most.
@@ -80,7 +82,8 @@ impl Exporter {
                 self.tell_dropped();
             }
         }
-        if timeout(FLUSH, self.flush(&mut batch)).await.is_err() {
+        let patience = if self.away { FLUSH.1 } else { FLUSH.0 };
+        if timeout(patience, self.flush(&mut batch)).await.is_err() {
             tracing::debug!("the collector did not take the last spans in time");
         }
         // What is in neither of them was sent or counted.
@@ -114,21 +117,20 @@ impl Exporter {
     }
 
     /// Sends `batch` until it is taken or refused for good, or until `shutdown`.
-    async fn send_until(&self, batch: &mut Vec<Span>, shutdown: &CancellationToken) {
+    async fn send_until(&mut self, batch: &mut Vec<Span>, shutdown: &CancellationToken) {
         let (mut pause, longest) = PAUSES;
-        let mut failed = false;
         loop {
             let sent = tokio::select! {
                 () = shutdown.cancelled() => return,
                 sent = self.send(batch) => sent,
             };
             match sent {
-                Ok(()) if failed => tracing::info!("spans are exported again"),
+                Ok(()) if self.away => tracing::info!("spans are exported again"),
                 Ok(()) => {}
                 Err(error) if error.again => {
-                    if !failed {
+                    if !self.away {
                         tracing::warn!(%error, "cannot export spans; trying again");
-                        failed = true;
+                        self.away = true;
                     }
                     tokio::select! {
                         () = shutdown.cancelled() => return,
@@ -142,6 +144,7 @@ impl Exporter {
                     self.metrics.spans_dropped(batch.len() as u64);
                 }
             }
+            self.away = false;
             batch.clear();
             return;
         }

@@ -88,9 +88,8 @@ async fn discards_are_counted_and_the_active_ones_left_alone() {
     assert_eq!(in_state(&admin, State::Pending), [6]);
     let metrics = admin.get("/metrics").await.body;
     for (route, count) in [("award-points", 3), ("thank-you", 2)] {
-        let line = format!(
-            "tidegate_deliveries_total{{route=\"{route}\",outcome=\"discarded\",reason=\"\"}} {count}\n"
-        );
+        let labels = format!("route=\"{route}\",outcome=\"discarded\",reason=\"\"");
+        let line = format!("tidegate_deliveries_total{{{labels}}} {count}\n");
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
 }
@@ -202,10 +201,9 @@ async fn it_stops_when_its_client_has_gone_away_or_the_process_stops() {
     let mut client = TcpStream::connect(admin.address).await.unwrap();
     let request = format!(
         "POST {REPLAY} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
-         content-length: 12\r\n\r\n{{\"filter\":{{}}}}",
+         content-length: 13\r\n\r\n{{\"filter\":{{}}}}",
         admin.address
     );
-    let request = request.replace("length: 12", "length: 13");
     client.write_all(request.as_bytes()).await.unwrap();
     let mut steps = admin.world.queue.steps.subscribe();
     steps.wait_for(|steps| *steps > 3).await.unwrap();
@@ -218,5 +216,5 @@ async fn it_stops_when_its_client_has_gone_away_or_the_process_stops() {
 
     admin.world.stopping.store(true, Ordering::Relaxed);
     let said = post(&admin, REPLAY, json!({ "filter": {} })).await.json();
-    assert_eq!((&said["replayed"], said["next"].is_string()), (&json!(1), true), "{said}");
+    assert_eq!(said["next"], "1000", "after one step: {said}");
 }

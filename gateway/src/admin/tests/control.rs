@@ -47,7 +47,7 @@ async fn routes_of_replies_and_routes_only_the_queue_knows_are_paused_too() {
         assert_eq!(said.json()["name"], name);
     }
     let routes = admin.world.queue.routes.lock();
-    assert!(routes.iter().all(|route| route.paused == !route.configured), "and no other");
+    assert!(routes.iter().all(|route| route.paused != route.configured), "and no other");
 }
 
 #[tokio::test]

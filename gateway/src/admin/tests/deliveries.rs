@@ -26,6 +26,23 @@ pub(super) fn dead(id: i64, reason: DeadReason) -> Listed {
     Listed { state: State::Dead, dead, due_at: None, ..pending(id) }
 }
 
+/// `listed`, with an attempt that failed.
+pub(super) fn tried(mut listed: Listed) -> Listed {
+    listed.attempts = vec![AttemptRecord {
+        number: 2,
+        at: NOW,
+        duration: Duration::from_millis(1500),
+        result: AttemptResult::ServerError,
+        detail: "status 503".to_owned(),
+        exchange: Exchange {
+            request: "POST /v2/members/1 HTTP/1.1".to_owned(),
+            status: Some(503),
+            response: "down".to_owned(),
+        },
+    }];
+    listed
+}
+
 pub(super) async fn holding(deliveries: Vec<Listed>) -> Listening {
     let admin = open().await;
     *admin.world.queue.deliveries.lock() = deliveries;
@@ -157,21 +174,7 @@ async fn a_wrong_filter_is_a_400_that_says_what_is_right() {
 
 #[tokio::test]
 async fn a_delivery_shows_its_event_and_its_attempts() {
-    let attempt = AttemptRecord {
-        number: 2,
-        at: NOW,
-        duration: Duration::from_millis(1500),
-        result: AttemptResult::ServerError,
-        detail: "status 503".to_owned(),
-        exchange: Exchange {
-            request: "POST /v2/members/1 HTTP/1.1".to_owned(),
-            status: Some(503),
-            response: "down".to_owned(),
-        },
-    };
-    let mut one = dead(1, DeadReason::Exhausted);
-    one.attempts = vec![attempt];
-    let admin = holding(vec![one]).await;
+    let admin = holding(vec![tried(dead(1, DeadReason::Exhausted))]).await;
     let shown = admin.get("/api/v1/deliveries/1").await.json();
     assert_eq!(shown["event"]["id"], "e-1");
     assert_eq!(shown["event"]["specversion"], "1.0");

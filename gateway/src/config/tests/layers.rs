@@ -189,11 +189,14 @@ fn the_environment_overrides_settings() {
         ("TIDEGATE__BROKER__RABBITMQ__URL", "amqp://u:override-me@h/"),
         ("TIDEGATE__ADMIN__TOKENS__OPS__TOKEN", "${NOT_READ}"),
         ("TIDEGATE__ADMIN__TOKENS__OPS__ROLE", "read"),
+        ("TIDEGATE__TELEMETRY__OTLP", "http://collector:4317"),
         ("TIDEGATE_CONFIG", "x"),
         ("TIDEGATE_ADMIN_TOKEN", "x"),
         ("TIDEGATE_SERVICE_PORT", "x"),
     ];
     let config = folder.load(&env).unwrap().config;
+    let telemetry = config.settings.telemetry.as_ref().unwrap();
+    assert_eq!(telemetry.otlp.as_str(), "http://collector:4317/");
     assert_eq!(config.settings.queue.sqlite.path, Path::new("/b.db"));
     assert_eq!(config.settings.queue.max_size, 1 << 30);
     assert_eq!(config.settings.log.level, LogLevel::Debug);

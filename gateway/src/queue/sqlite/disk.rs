@@ -71,7 +71,12 @@ pub(super) struct Ballast {
 
 impl Ballast {
     pub(super) fn new(path: &Path, max_size: u64) -> Self {
-        Self { path: beside(path, "ballast"), size: BALLAST.min(max_size / 16) }
+        Self { path: beside(path, "ballast"), size: ballast_size(max_size) }
+    }
+
+    /// The queue may now take `max_size`; [`Ballast::take_up`] makes it so.
+    pub(super) fn resize(&mut self, max_size: u64) {
+        self.size = ballast_size(max_size);
     }
 
     /// Takes up the room, if there is any; a full disk is no error here.
@@ -104,6 +109,10 @@ impl Ballast {
         // If even this fails there is nothing more to give.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn ballast_size(max_size: u64) -> u64 {
+    BALLAST.min(max_size / 16)
 }
 
 /// `<path>.<ending>`

@@ -3,8 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
+use tidegate_adapters::Timestamp;
 use tokio::time::Instant;
 
+use super::transaction::state_number;
 use crate::queue::{Counts, RouteSettings, RouteStatus, State};
 
 /// What the writer knows of one route.
@@ -12,7 +14,10 @@ use crate::queue::{Counts, RouteSettings, RouteStatus, State};
 pub(super) struct Row {
     pub(super) no: i64,
     pub(super) name: Arc<str>,
-    pub(super) paused: bool,
+    /// All pauses that are over, together.
+    paused_ms: i64,
+    /// Since when it is paused, by wall clock: a pause goes on while we are down.
+    pub(super) paused_since: Option<Timestamp>,
     pub(super) counts: Counts,
     /// Of pending and dead deliveries.
     pub(super) live_bytes: u64,
@@ -25,6 +30,8 @@ pub(super) struct Row {
     /// The repeat clock: milliseconds the source was connected, all runs together.
     clock_ms: i64,
     running_since: Option<Instant>,
+    /// By state: no settled delivery that may be pruned has a lower id.
+    oldest: [i64; 4],
     pub(super) settings: Option<RouteSettings>,
 }
 
@@ -54,6 +61,42 @@ impl Row {
         }
         let kept = self.clock_ms(now).saturating_sub(self.seen_from_ms);
         Some(configured.min(Duration::from_millis(u64::try_from(kept).unwrap_or(0))))
+    }
+
+    /// Pauses it, or ends its pause. False when nothing changes.
+    pub(super) fn pause(&mut self, paused: bool, wall: Timestamp) -> bool {
+        match (paused, self.paused_since) {
+            (true, None) => self.paused_since = Some(wall),
+            (false, Some(since)) => {
+                let ms = wall.since(since).as_millis();
+                self.paused_ms = self.paused_ms.saturating_add(i64::try_from(ms).unwrap_or(0));
+                self.paused_since = None;
+            }
+            (true, Some(_)) | (false, None) => return false,
+        }
+        true
+    }
+
+    /// All pauses that are over, together, and the beginning of the one that is not.
+    pub(super) fn pauses(&self) -> (Duration, Option<Timestamp>) {
+        (Duration::from_millis(u64::try_from(self.paused_ms).unwrap_or(0)), self.paused_since)
+    }
+
+    /// For how long it has been paused by `wall`, all its pauses together.
+    pub(super) fn paused_for(&self, wall: Timestamp) -> Duration {
+        let (over, since) = self.pauses();
+        over.saturating_add(since.map_or(Duration::ZERO, |since| wall.since(since)))
+    }
+
+    /// Delivery `id` is settled so: pruning looks from there.
+    pub(super) fn settled(&mut self, state: State, id: i64) {
+        let oldest = &mut self.oldest[state as usize];
+        *oldest = id.min(*oldest);
+    }
+
+    /// Nothing below `id` in that state may be pruned.
+    pub(super) fn oldest_is(&mut self, state: State, id: i64) {
+        self.oldest[state as usize] = id;
     }
 
     pub(super) fn count(&mut self, state: State) -> &mut u64 {
@@ -91,8 +134,8 @@ impl Ledger {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let mut ledger = Self::default();
         let mut statement = connection.prepare(
-            "SELECT no, name, paused, clock_ms, pending, delivered, dead, discarded, live_bytes,
-                    history_bytes, seen, seen_from_ms FROM route ORDER BY no",
+            "SELECT no, name, paused_ms, clock_ms, pending, delivered, dead, discarded, live_bytes,
+                    history_bytes, seen, seen_from_ms, paused_since FROM route ORDER BY no",
         )?;
         let unsigned = |row: &rusqlite::Row<'_>, column| {
             row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
@@ -101,7 +144,8 @@ impl Ledger {
             Ok(Row {
                 no: row.get(0)?,
                 name: row.get::<_, String>(1)?.into(),
-                paused: row.get(2)?,
+                paused_ms: row.get(2)?,
+                paused_since: row.get::<_, Option<i64>>(12)?.map(Timestamp),
                 clock_ms: row.get(3)?,
                 counts: Counts {
                     pending: unsigned(row, 4)?,
@@ -114,11 +158,19 @@ impl Ledger {
                 seen: unsigned(row, 10)?,
                 seen_from_ms: row.get(11)?,
                 running_since: None,
+                oldest: [i64::MAX; 4],
                 settings: None,
             })
         })?;
+        let mut oldest =
+            connection.prepare("SELECT min(id) FROM settled WHERE route = ?1 AND state = ?2")?;
         for row in rows {
-            ledger.push(row?);
+            let mut row = row?;
+            for state in [State::Delivered, State::Dead, State::Discarded] {
+                let id = oldest.query_row((row.no, state_number(state)), |row| row.get(0))?;
+                row.oldest_is(state, Option::unwrap_or(id, i64::MAX));
+            }
+            ledger.push(row);
         }
         Ok(ledger)
     }
@@ -136,7 +188,8 @@ impl Ledger {
         let row = Row {
             no: connection.last_insert_rowid(),
             name: Arc::clone(name),
-            paused: false,
+            paused_ms: 0,
+            paused_since: None,
             counts: Counts::default(),
             live_bytes: 0,
             history_bytes: 0,
@@ -144,6 +197,7 @@ impl Ledger {
             seen_from_ms: 0,
             clock_ms: 0,
             running_since: None,
+            oldest: [i64::MAX; 4],
             settings: None,
         };
         Ok(self.push(row))
@@ -166,6 +220,24 @@ impl Ledger {
 
     pub(super) fn find(&self, name: &str) -> Option<&Row> {
         self.by_name.get(name).map(|index| &self.rows[*index])
+    }
+
+    /// The route whose settled deliveries in `state` begin with the lowest id, that id, and where
+    /// those of the others begin.
+    pub(super) fn oldest(&self, state: State) -> Option<(usize, i64, i64)> {
+        let (mut first, mut rival) = (None, i64::MAX);
+        for (index, row) in self.rows.iter().enumerate() {
+            let id = row.oldest[state as usize];
+            match first {
+                _ if id == i64::MAX => {}
+                Some((_, lowest)) if lowest <= id => rival = rival.min(id),
+                _ => {
+                    rival = first.map_or(i64::MAX, |(_, lowest)| lowest);
+                    first = Some((index, id));
+                }
+            }
+        }
+        first.map(|(index, id)| (index, id, rival))
     }
 
     pub(super) fn by_no(&self, no: i64) -> Option<usize> {
@@ -209,7 +281,7 @@ impl Ledger {
         let mut statement = connection.prepare_cached(
             "UPDATE route SET clock_ms = ?2, pending = ?3, delivered = ?4, dead = ?5,
                     discarded = ?6, live_bytes = ?7, history_bytes = ?8, seen = ?9,
-                    seen_from_ms = ?10 WHERE no = ?1",
+                    seen_from_ms = ?10, paused_ms = ?11, paused_since = ?12 WHERE no = ?1",
         )?;
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for (index, _) in &self.before {
@@ -225,6 +297,8 @@ impl Ledger {
                 signed(row.history_bytes),
                 signed(row.seen),
                 row.seen_from_ms,
+                row.paused_ms,
+                row.paused_since.map(|at| at.0),
             ))?;
         }
         Ok(())
@@ -250,12 +324,16 @@ impl Ledger {
         self.rows.iter().map(|row| row.history_bytes).sum()
     }
 
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
     pub(super) fn statuses(&self, now: Instant) -> Vec<RouteStatus> {
         let status = |row: &Row| RouteStatus {
             name: Arc::clone(&row.name),
             counts: row.counts,
             bytes: row.live_bytes,
-            paused: row.paused,
+            paused: row.paused_since.is_some(),
             configured: row.settings.is_some(),
             dedupe: row.window(now),
         };

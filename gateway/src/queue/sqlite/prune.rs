@@ -1,12 +1,15 @@
 //! Making room: what is finished with goes, the oldest first, in small steps.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use rusqlite::{OptionalExtension as _, params};
 use tidegate_adapters::Timestamp;
 
 use super::transaction::{Transaction, state_number};
 use crate::queue::State;
+
+/// So many are looked at in one go.
+const STEP: usize = 256;
 
 impl Transaction<'_> {
     /// Removes up to `most` finished deliveries: those whose time has passed, and the oldest
@@ -54,53 +57,80 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Removes up to `most`, and no more than one step looks at, of those settled so before then:
+    /// by their age over all routes.
     fn remove_oldest(
         &mut self,
         state: State,
         before: Timestamp,
         most: usize,
     ) -> rusqlite::Result<usize> {
-        let connection = self.connection;
-        let mut oldest = connection.prepare_cached(
-            "SELECT id, route, bytes, at FROM settled WHERE state = ?1 ORDER BY id LIMIT ?2",
-        )?;
-        let limit = i64::try_from(most.min(256)).unwrap_or(256);
-        let rows: Vec<(i64, i64, i64, i64)> = oldest
-            .query_map(params![state_number(state), limit], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut removed = 0;
-        for (id, no, bytes, at) in rows {
-            if at >= before.0 {
+        let (mut removed, mut looked_at) = (0, 0);
+        while removed < most && looked_at < STEP {
+            let Some((index, from, rival)) = self.ledger.oldest(state) else { break };
+            let no = self.ledger.get(index).no;
+            let (found, more_from) =
+                self.oldest_of(no, state, from..rival, before, most - removed)?;
+            for (id, bytes) in &found {
+                looked_at += 1;
+                // An operator's decision is pending; a key must not come free by age.
+                if state == State::Dead && self.holds_its_key(no, *id)? {
+                    continue;
+                }
+                self.remove(index, state, *id, *bytes)?;
+                removed += 1;
+            }
+            if more_from != from {
+                self.ledger.change(index).oldest_is(state, more_from);
+            } else if found.is_empty() {
                 break;
             }
-            let Some(index) = self.ledger.by_no(no) else { continue };
-            if id >= *self.next_id {
-                // The newest of all: the next start could not tell from the rows which ids are
-                // used.
-                connection
-                    .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('last_id', ?1)")?
-                    .execute([id])?;
-            }
-            let held = state == State::Dead && self.holds_its_key(no, id)?;
-            if held {
-                // An operator's decision is pending; a key must not come free by age.
-                continue;
-            }
-            for sql in [
-                "DELETE FROM settled WHERE id = ?1",
-                "DELETE FROM delivery WHERE id = ?1",
-                "DELETE FROM attempt WHERE delivery = ?1",
-            ] {
-                connection.prepare_cached(sql)?.execute([id])?;
-            }
-            let row = self.ledger.change(index);
-            row.leave(state, u64::try_from(bytes).unwrap_or(0));
-            self.effects.pruned.push((Arc::clone(&row.name), 1));
-            removed += 1;
         }
         Ok(removed)
+    }
+
+    /// The oldest of one route, and where those begin that are left.
+    fn oldest_of(
+        &self,
+        no: i64,
+        state: State,
+        ids: Range<i64>,
+        before: Timestamp,
+        most: usize,
+    ) -> rusqlite::Result<(Vec<(i64, i64)>, i64)> {
+        let mut oldest = self.connection.prepare_cached(
+            "SELECT id, bytes, at FROM settled WHERE route = ?1 AND state = ?2 AND id >= ?3
+             ORDER BY id",
+        )?;
+        let mut rows = oldest.query(params![no, state_number(state), ids.start])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            let is_young = row.get::<_, i64>(2)? >= before.0;
+            if is_young || id > ids.end || found.len() >= most.min(STEP) {
+                return Ok((found, id));
+            }
+            found.push((id, row.get(1)?));
+        }
+        Ok((found, i64::MAX))
+    }
+
+    fn remove(&mut self, index: usize, state: State, id: i64, bytes: i64) -> rusqlite::Result<()> {
+        if id >= *self.next_id {
+            // The newest of all: the next start could not tell from the rows which ids are used.
+            self.keep_last_id(id)?;
+        }
+        for sql in [
+            "DELETE FROM settled WHERE id = ?1",
+            "DELETE FROM delivery WHERE id = ?1",
+            "DELETE FROM attempt WHERE delivery = ?1",
+        ] {
+            self.connection.prepare_cached(sql)?.execute([id])?;
+        }
+        let row = self.ledger.change(index);
+        row.leave(state, u64::try_from(bytes).unwrap_or(0));
+        self.effects.pruned.push((Arc::clone(&row.name), 1));
+        Ok(())
     }
 
     fn holds_its_key(&self, no: i64, id: i64) -> rusqlite::Result<bool> {

@@ -1,26 +1,26 @@
-//! Reading beside the writer: pages of what is due, lists, single deliveries.
+//! Reading beside the writer: pages of what is due, single deliveries.
 //!
 //! A reader that stays open holds back the checkpoint and lets the write-ahead log grow. So every
-//! read here is bounded: pages by count and bytes, lists by [`LIST_TIME`].
+//! read is bounded: pages by count and bytes, lists by time.
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use tidegate_adapters::{
     AttemptResult, Data, DeadReason, Delivery, DeliveryId, Event, Exchange, Timestamp,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 
-use super::{schema, transaction::state_number};
-use crate::queue::{AttemptRecord, Filter, ListPage, Listed, PAGE_BYTES, Page, QueueError, State};
+use super::schema;
+use crate::queue::{AttemptRecord, Listed, PAGE_BYTES, Page, QueueError, State};
 
-/// A list stops after this and gives a cursor.
-const LIST_TIME: Duration = Duration::from_millis(40);
+/// Connections for what the loops ask.
+pub(super) const PAGE_READERS: usize = 2;
 
-/// Connections for reading.
-const READERS: usize = 2;
+/// Connections for what people ask: lists take 20 ms at most, and less when others waited.
+pub(super) const LIST_READERS: usize = 4;
 
 /// A pool of read-only connections.
 pub(super) struct Readers {
@@ -40,8 +40,8 @@ pub(super) struct Due {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, slots: Arc::new(Semaphore::new(READERS)), idle: Arc::default() }
+    pub(super) fn new(path: PathBuf, connections: usize) -> Self {
+        Self { path, slots: Arc::new(Semaphore::new(connections)), idle: Arc::default() }
     }
 
     /// Runs `read` on a connection of the pool, on a thread that may block.
@@ -150,43 +150,29 @@ pub(super) fn oldest_due(
     Ok(oldest.filter(|at| *at <= now.0).map(Timestamp))
 }
 
-/// A page of deliveries, newest first.
-pub(super) fn list(
-    connection: &Connection,
-    filter: &Filter,
-    cursor: Option<DeliveryId>,
-    limit: usize,
-) -> rusqlite::Result<ListPage> {
-    let began = Instant::now();
-    let mut page = ListPage::default();
-    let from = cursor.map_or(i64::MAX, |cursor| cursor.0);
-    // A state other than pending has an index of its own; everything else walks arrivals.
-    let (sql, state) = match filter.state {
-        Some(state) if state != State::Pending => (
-            "SELECT d.id FROM settled s JOIN delivery d ON d.id = s.id
-             WHERE s.state = ?2 AND s.id < ?1 ORDER BY s.id DESC",
-            state_number(state),
-        ),
-        _ => ("SELECT id FROM delivery WHERE id < ?1 AND ?2 >= 0 ORDER BY id DESC", 0),
-    };
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![from, state])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        if let Some(listed) = listed(connection, id, false)? {
-            if filter.since.is_some_and(|since| listed.delivery.accepted_at < since) {
-                return Ok(page);
-            }
-            if filter.matches(&listed) {
-                page.deliveries.push(listed);
-            }
-        }
-        if page.deliveries.len() >= limit || began.elapsed() >= LIST_TIME {
-            page.next = Some(DeliveryId(id));
-            break;
-        }
-    }
-    Ok(page)
+/// The upstreams that are paused in the file.
+pub(super) fn stopped(connection: &Connection) -> rusqlite::Result<Vec<(Arc<str>, bool)>> {
+    let mut statement = connection.prepare("SELECT upstream FROM stopped")?;
+    let stopped = statement.query_map([], |row| Ok((row.get::<_, String>(0)?.into(), true)))?;
+    stopped.collect()
+}
+
+/// The highest number ever given, to a delivery or a place in a lane.
+pub(super) fn last_id(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM delivery),
+                    (SELECT coalesce(max(value), 0) FROM meta WHERE name = 'last_id'))",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// A text kept under `name`.
+pub(super) fn note(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached("SELECT text FROM note WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
 }
 
 /// One delivery with everything that is known of it.
@@ -210,7 +196,12 @@ pub(super) fn show(connection: &Connection, id: DeliveryId) -> rusqlite::Result<
     Ok(Some(listed))
 }
 
-fn listed(connection: &Connection, id: i64, whole: bool) -> rusqlite::Result<Option<Listed>> {
+/// One delivery without its attempts; its data and raw bytes only when `whole`.
+pub(super) fn listed(
+    connection: &Connection,
+    id: i64,
+    whole: bool,
+) -> rusqlite::Result<Option<Listed>> {
     let settled: Option<(i64, u32, Option<i64>, Option<String>)> = connection
         .prepare_cached("SELECT state, tries, reason, detail FROM settled WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
@@ -276,20 +267,6 @@ fn listed(connection: &Connection, id: i64, whole: bool) -> rusqlite::Result<Opt
         .optional()
 }
 
-impl Filter {
-    fn matches(&self, listed: &Listed) -> bool {
-        let Listed { delivery, state, dead, .. } = listed;
-        (self.routes.is_empty() || self.routes.contains(&delivery.route))
-            && self.state.is_none_or(|wanted| wanted == *state)
-            && self.reason.is_none_or(|wanted| dead.as_ref().is_some_and(|(is, _)| *is == wanted))
-            && self.kind.as_ref().is_none_or(|wanted| *wanted == delivery.event.kind)
-            && self.event.as_ref().is_none_or(|wanted| *wanted == delivery.event.id)
-            && self.key.as_ref().is_none_or(|wanted| delivery.key.as_deref() == Some(wanted))
-            && self.since.is_none_or(|since| delivery.accepted_at >= since)
-            && self.until.is_none_or(|until| delivery.accepted_at < until)
-    }
-}
-
 fn event(row: &Row<'_>, attributes: usize, data: Option<usize>) -> rusqlite::Result<Event> {
     let bytes = data.map_or(Ok(Vec::new()), |data| row.get::<_, Vec<u8>>(data))?;
     let attributes = row.get_ref(attributes)?.as_blob()?;
@@ -325,7 +302,7 @@ fn route_no(connection: &Connection, route: &str) -> rusqlite::Result<Option<i64
         .optional()
 }
 
-fn state_of(number: i64) -> State {
+pub(super) fn state_of(number: i64) -> State {
     match number {
         1 => State::Delivered,
         2 => State::Dead,

@@ -1,15 +1,22 @@
 //! The on-disk format, and opening a connection to it.
 //!
 //! ```text
-//! meta      the highest delivery id ever given, once its row is gone
-//! route     small numbers for names, counters, the repeat clock: one row, updated once a commit
+//! meta      the highest number ever given that no row tells: of a pruned delivery, of a place
+//! route     small numbers for names, counters, pauses, the repeat clock: updated once a commit
 //! delivery  append-only; id is the order of our yes
 //! due       what may be attempted: unordered deliveries and the heads of lanes
-//! lane      ordered routes: every delivery not finished with, by order key
+//! lane      ordered routes: every delivery not finished with, by order key and place; the place
+//!           of a fresh one is its id, that of a replayed one is drawn from the same numbers
+//! moved     places in lanes that are not the id
 //! settled   what became of a delivery; no row means pending
 //! attempt   the last three of each delivery
 //! seen      ids within the repeat window, in buckets of the route's clock
+//! stopped   upstreams that an operator has paused
+//! note      texts that the process keeps
 //! ```
+//!
+//! A file of format 2 is taken over when it is opened, in one transaction: after a crash half way
+//! it is still of format 2. Any other is refused untouched.
 
 use std::path::Path;
 
@@ -21,17 +28,21 @@ use crate::queue::QueueError;
 const APPLICATION_ID: i64 = 0x5444_4754;
 
 /// The format this version reads and writes.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
+
+/// The format before, which is taken over.
+const BEFORE: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE route (
-    no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, paused INTEGER NOT NULL DEFAULT 0,
+    no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
     clock_ms INTEGER NOT NULL DEFAULT 0, pending INTEGER NOT NULL DEFAULT 0,
     delivered INTEGER NOT NULL DEFAULT 0, dead INTEGER NOT NULL DEFAULT 0,
     discarded INTEGER NOT NULL DEFAULT 0, live_bytes INTEGER NOT NULL DEFAULT 0,
     history_bytes INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0,
-    seen_from_ms INTEGER NOT NULL DEFAULT 0
+    seen_from_ms INTEGER NOT NULL DEFAULT 0, paused_ms INTEGER NOT NULL DEFAULT 0,
+    paused_since INTEGER
 );
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY, route INTEGER NOT NULL, at INTEGER NOT NULL, key TEXT, lane BLOB,
@@ -43,14 +54,15 @@ CREATE TABLE due (
 ) WITHOUT ROWID;
 CREATE INDEX due_by_id ON due (id);
 CREATE TABLE lane (
-    route INTEGER NOT NULL, lane BLOB NOT NULL, id INTEGER NOT NULL,
-    PRIMARY KEY (route, lane, id)
+    route INTEGER NOT NULL, lane BLOB NOT NULL, pos INTEGER NOT NULL, id INTEGER NOT NULL,
+    PRIMARY KEY (route, lane, pos)
 ) WITHOUT ROWID;
+CREATE TABLE moved (id INTEGER PRIMARY KEY, pos INTEGER NOT NULL);
 CREATE TABLE settled (
     id INTEGER PRIMARY KEY, route INTEGER NOT NULL, state INTEGER NOT NULL, at INTEGER NOT NULL,
     bytes INTEGER NOT NULL, tries INTEGER NOT NULL, reason INTEGER, detail TEXT
 );
-CREATE INDEX settled_by_state ON settled (state, id);
+CREATE INDEX settled_by_route ON settled (route, state, id);
 CREATE TABLE attempt (
     delivery INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, us INTEGER NOT NULL,
     result TEXT NOT NULL, detail TEXT NOT NULL, status INTEGER, request TEXT NOT NULL,
@@ -60,6 +72,27 @@ CREATE TABLE seen (
     route INTEGER NOT NULL, bucket INTEGER NOT NULL, key BLOB NOT NULL, id INTEGER NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (route, bucket, key)
 ) WITHOUT ROWID;
+CREATE TABLE stopped (upstream TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// From [`BEFORE`] to [`FORMAT`].
+const TAKE_OVER: &str = "
+CREATE TABLE lane_by_place (
+    route INTEGER NOT NULL, lane BLOB NOT NULL, pos INTEGER NOT NULL, id INTEGER NOT NULL,
+    PRIMARY KEY (route, lane, pos)
+) WITHOUT ROWID;
+INSERT INTO lane_by_place SELECT route, lane, id, id FROM lane ORDER BY route, lane, id;
+DROP TABLE lane;
+ALTER TABLE lane_by_place RENAME TO lane;
+CREATE TABLE moved (id INTEGER PRIMARY KEY, pos INTEGER NOT NULL);
+ALTER TABLE route DROP COLUMN paused;
+ALTER TABLE route ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE route ADD COLUMN paused_since INTEGER;
+DROP INDEX settled_by_state;
+CREATE INDEX settled_by_route ON settled (route, state, id);
+CREATE TABLE stopped (upstream TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// Opens the file for writing, making it when missing.
@@ -94,6 +127,10 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
             Ok(connection)
         }
         (APPLICATION_ID, FORMAT) => Ok(connection),
+        (APPLICATION_ID, BEFORE) => {
+            take_over(&connection, path)?;
+            Ok(connection)
+        }
         (APPLICATION_ID, found) => {
             let path = path.display().to_string();
             Err(QueueError::Format { path, found, known: FORMAT })
@@ -102,6 +139,20 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
             format!("{}: a database, but not a Tidegate queue", path.display()).into(),
         )),
     }
+}
+
+/// Brings a file of the format before up to this one.
+fn take_over(connection: &Connection, path: &Path) -> Result<(), QueueError> {
+    tracing::info!(path = %path.display(), from = BEFORE, to = FORMAT, "taking the queue over");
+    let steps = format!("BEGIN IMMEDIATE; {TAKE_OVER} PRAGMA user_version = {FORMAT}; COMMIT;");
+    if let Err(error) = connection.execute_batch(&steps) {
+        // Fails when SQLite has rolled back by itself already.
+        let _ = connection.execute_batch("ROLLBACK");
+        return Err(store(error));
+    }
+    // A large file leaves a large log, that no later commit asks to fold in.
+    let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    folded.map_err(store)
 }
 
 /// Refuses a file of another format before anything in it is touched.
@@ -115,7 +166,7 @@ pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     let connection = open_reader(path)?;
     let found = number(&connection, "PRAGMA user_version")?;
     let ours = number(&connection, "PRAGMA application_id")? == APPLICATION_ID;
-    if ours && found != FORMAT {
+    if ours && found != FORMAT && found != BEFORE {
         let path = path.display().to_string();
         return Err(QueueError::Format { path, found, known: FORMAT });
     }

@@ -1,14 +1,9 @@
-//! What became of an attempt, and what that frees: the next of a lane.
-
-use std::sync::Arc;
+//! What became of an attempt.
 
 use rusqlite::params;
 use tidegate_adapters::Delivery;
 
-use super::{
-    reader,
-    transaction::{ROW_BYTES, Transaction, delivery_bytes, lane_of},
-};
+use super::transaction::{ROW_BYTES, Transaction, delivery_bytes, lane_of};
 use crate::queue::{AttemptRecord, Outcome, QueueError, Reply, Settlement, Space, State};
 
 /// Attempts kept of each delivery.
@@ -37,7 +32,9 @@ impl Transaction<'_> {
             return Ok(Err(QueueError::Missing(delivery.id)));
         }
         let tries = attempt.as_ref().map_or(delivery.tries, |attempt| attempt.number);
-        let first_attempt = delivery.first_attempt_at.or(attempt.as_ref().map(|first| first.at));
+        let paused = self.ledger.get(index).paused_for(self.wall);
+        let first_attempt =
+            delivery.first_attempt_at.or(attempt.as_ref().map(|first| first.at.before(paused)));
         let mut bytes = delivery_bytes(delivery);
         if let Some(attempt) = attempt {
             bytes += self.record(id, attempt)?;
@@ -50,7 +47,7 @@ impl Transaction<'_> {
                 self.insert_settled(index, id, State::Delivered, bytes, tries, None)?;
                 self.leave_pending(index, delivery);
                 self.ledger.change(index).enter(State::Delivered, bytes);
-                self.leave_lane(index, delivery)?;
+                self.leave_lane_of(index, delivery)?;
             }
             Outcome::Dead { reason, detail } => {
                 let dead = Some((*reason, detail.as_str()));
@@ -59,7 +56,7 @@ impl Transaction<'_> {
                 self.ledger.change(index).enter(State::Dead, bytes);
                 let hold = self.ledger.get(index).settings.as_ref().is_some_and(|s| s.hold);
                 if !hold {
-                    self.leave_lane(index, delivery)?;
+                    self.leave_lane_of(index, delivery)?;
                 }
             }
         }
@@ -76,22 +73,9 @@ impl Transaction<'_> {
         self.ledger.change(index).leave(State::Pending, delivery_bytes(delivery));
     }
 
-    /// The delivery is finished with: the next of its key may go.
-    fn leave_lane(&mut self, index: usize, delivery: &Delivery) -> rusqlite::Result<()> {
+    fn leave_lane_of(&mut self, index: usize, delivery: &Delivery) -> rusqlite::Result<()> {
         let Some(key) = &delivery.key else { return Ok(()) };
-        let (no, lane) = (self.ledger.get(index).no, lane_of(key));
-        self.connection
-            .prepare_cached("DELETE FROM lane WHERE route = ?1 AND lane = ?2 AND id = ?3")?
-            .execute(params![no, &lane[..], delivery.id.0])?;
-        let Some(next) = self.lane_head(no, &lane)? else { return Ok(()) };
-        self.insert_due(no, self.wall, next, 0, 0, None)?;
-        let promoted = reader::delivery(
-            self.connection,
-            &delivery.route,
-            &reader::Due { id: next, at: self.wall.0, attempts: 0, tries: 0, first_attempt: None },
-        )?;
-        self.effects.fresh.extend(promoted.map(Arc::new));
-        Ok(())
+        self.leave_lane(index, &lane_of(key), delivery.id.0)
     }
 
     /// Keeps the attempt, and no more than the last three. Answers its size.

@@ -1,7 +1,7 @@
 //! What the writer shows the rest of the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Options, ledger::Ledger, transaction::Caps};
+use super::{
+    Options,
+    ledger::{Ledger, Row},
+    transaction::Caps,
+};
 use crate::queue::{Feed, QueueStatus, RouteStatus};
 
 /// What the writer shows the rest of the process.
@@ -28,12 +32,15 @@ pub(super) struct Shared {
     pub(super) failure: watch::Sender<Option<String>>,
     pub(super) is_closed: AtomicBool,
     pub(super) pruned: Mutex<BTreeMap<Arc<str>, u64>>,
+    pub(super) stopped: Mutex<BTreeSet<Arc<str>>>,
     pub(super) options: Options,
 }
 
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) routes: Vec<RouteStatus>,
+    /// In the order of `routes`: all pauses that are over together, and since when one goes on.
+    pub(super) pauses: Vec<(Duration, Option<Timestamp>)>,
     pub(super) status: QueueStatus,
     pub(super) route_cap: u64,
 }
@@ -48,6 +55,7 @@ impl Shared {
             failure: watch::channel(None).0,
             is_closed: AtomicBool::new(false),
             pruned: Mutex::default(),
+            stopped: Mutex::default(),
             options,
         }
     }
@@ -74,6 +82,30 @@ impl Shared {
         }
     }
 
+    /// For how long a route has been paused, all its pauses together.
+    pub(super) fn paused_for(&self, route: &str) -> Duration {
+        let seen = self.seen.read();
+        let index = seen.routes.iter().position(|known| &*known.name == route);
+        let Some((over, since)) = index.and_then(|index| seen.pauses.get(index)) else {
+            return Duration::ZERO;
+        };
+        over.saturating_add(since.map_or(Duration::ZERO, |since| self.wall().since(since)))
+    }
+
+    /// Upstreams were paused or resumed.
+    pub(super) fn stopped(&self, upstreams: Vec<(Arc<str>, bool)>) {
+        if upstreams.is_empty() {
+            return;
+        }
+        let mut stopped = self.stopped.lock();
+        for (upstream, paused) in upstreams {
+            match paused {
+                true => stopped.insert(upstream),
+                false => stopped.remove(&upstream),
+            };
+        }
+    }
+
     pub(super) fn pruned(&self, route: &Arc<str>, count: u64) {
         *self.pruned.lock().entry(Arc::clone(route)).or_default() += count;
     }
@@ -85,6 +117,8 @@ impl Shared {
         let room = !disk_full && bytes.saturating_sub(evictable) < caps.size / 50 * 49;
         let mut seen = self.seen.write();
         seen.routes = ledger.statuses(Instant::now());
+        seen.pauses.clear();
+        seen.pauses.extend(ledger.rows().iter().map(Row::pauses));
         seen.route_cap = caps.route;
         seen.status = QueueStatus { bytes, bytes_max: caps.size, room, writable: !self.failed() };
         drop(seen);

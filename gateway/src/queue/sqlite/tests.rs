@@ -12,6 +12,13 @@ use bytes::Bytes;
 use super::*;
 use crate::queue::{AttemptRecord, Content, Fed, Outcome, State};
 
+mod act;
+mod format;
+mod list;
+mod many;
+mod model;
+mod pauses;
+mod recount;
 mod replies;
 mod seen;
 
@@ -35,10 +42,12 @@ impl Bench {
         let clock = Arc::clone(&now);
         let mut options = Options {
             path: folder.path().join("queue").join("q.db"),
-            max_size: 64 * MIB,
-            max_route_share: 0.5,
-            keep_delivered: Duration::from_secs(3600),
-            keep_dead: Duration::from_secs(36_000),
+            bounds: Bounds {
+                max_size: 64 * MIB,
+                max_route_share: 0.5,
+                keep_delivered: Duration::from_secs(3600),
+                keep_dead: Duration::from_secs(36_000),
+            },
             observer: Arc::new(|_| {}),
             clock: Arc::new(move || Timestamp(clock.load(Ordering::Relaxed))),
         };
@@ -111,8 +120,33 @@ impl Bench {
         self.queue.routes().iter().find(|route| &*route.name == "r").unwrap().counts
     }
 
+    /// Opens the file anew, as a process that starts after this one.
+    async fn again(&self, hold: bool) -> Self {
+        let bench = self.crash().await;
+        bench.queue.configure(vec![settings("r", hold), settings("other", false)]).await.unwrap();
+        bench
+    }
+
+    async fn keyed(&self, batch: &[(&str, &str)]) -> Vec<Appended> {
+        let appends = batch.iter().map(|(id, key)| pending(id, Some(key))).collect();
+        self.append(appends).await.unwrap()
+    }
+
+    async fn act(&self, action: Action, id: DeliveryId) -> Result<(), QueueError> {
+        self.queue.act(action, id).await
+    }
+
     fn pass(&self, ms: i64) {
         self.now.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+/// Whatever a test did: the counters are what the tables hold, and every lane is in order.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            recount::check(&self.options.path);
+        }
     }
 }
 
@@ -305,8 +339,8 @@ async fn a_filtered_one_leaves_only_its_id() {
 #[tokio::test]
 async fn at_its_cap_a_batch_is_refused_whole_and_room_comes_back_by_settling() {
     let bench = Bench::with(|options| {
-        options.max_size = 4 * MIB;
-        options.max_route_share = 0.25;
+        options.bounds.max_size = 4 * MIB;
+        options.bounds.max_route_share = 0.25;
     })
     .await;
     let big = |id: &str| {
@@ -334,8 +368,8 @@ async fn at_its_cap_a_batch_is_refused_whole_and_room_comes_back_by_settling() {
 #[tokio::test]
 async fn history_is_the_first_to_go_and_never_more_than_its_quarter() {
     let bench = Bench::with(|options| {
-        options.max_size = 4 * MIB;
-        options.max_route_share = 1.0;
+        options.bounds.max_size = 4 * MIB;
+        options.bounds.max_route_share = 1.0;
     })
     .await;
     for n in 0..60 {

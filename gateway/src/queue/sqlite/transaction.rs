@@ -1,15 +1,15 @@
-//! What one transaction does: append, settle, prune. Everything here may be rolled back; what the
+//! What one transaction does: append, settle, act, prune. Everything here may be rolled back; what the
 //! rest of the process is to learn of it is gathered in [`Effects`] and told after the commit.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use sha2::{Digest as _, Sha256};
 use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
 use tokio::time::Instant;
 
-use super::{ledger::Ledger, seen::event_key};
-use crate::queue::{Append, AppendError, Appended, Content, RouteSettings, Space, State};
+use super::{ledger::Ledger, seen::event_key, shared::Shared};
+use crate::queue::{Append, AppendError, Appended, Bounds, Content, RouteSettings, Space, State};
 
 /// What a row costs beyond its texts: keys, indexes, page overhead. Measured, rounded up.
 pub(super) const ROW_BYTES: u64 = 256;
@@ -24,6 +24,27 @@ pub(super) struct Caps {
     pub(super) seen: u64,
 }
 
+/// The ids that all routes remember take up to this fraction of `max_size`, besides it, and each
+/// about so many bytes.
+const SEEN_SHARE: u64 = 8;
+const SEEN_BYTES: u64 = 64;
+
+impl Caps {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share in (0, 1] of a size: exact to the byte it need not be"
+    )]
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        let route = bounds.max_size as f64 * bounds.max_route_share;
+        let seen = bounds.max_size / SEEN_SHARE / SEEN_BYTES;
+        let seen = seen as f64 * bounds.max_route_share;
+        let history = bounds.max_size / 4;
+        Self { size: bounds.max_size, route: route as u64, history, seen: seen as u64 }
+    }
+}
+
 /// One transaction in the making.
 pub(super) struct Transaction<'a> {
     pub(super) connection: &'a Connection,
@@ -32,6 +53,11 @@ pub(super) struct Transaction<'a> {
     pub(super) caps: Caps,
     pub(super) wall: Timestamp,
     pub(super) now: Instant,
+    pub(super) shared: &'a Shared,
+    /// What was claimed to be discarded, to be given back however this ends.
+    pub(super) taken: &'a mut Vec<(Arc<str>, DeliveryId)>,
+    /// Many at once: what becomes due is paged in and not pushed.
+    pub(super) bulk: bool,
     pub(super) effects: Effects,
 }
 
@@ -40,6 +66,14 @@ pub(super) struct Transaction<'a> {
 pub(super) struct Effects {
     /// For the routes' feeds, in commit order.
     pub(super) fresh: Vec<Arc<Delivery>>,
+    /// Routes of which more became due than is pushed.
+    pub(super) behind: BTreeSet<Arc<str>>,
+    /// Routes of which deliveries were replayed.
+    pub(super) replayed: BTreeSet<Arc<str>>,
+    /// Routes paused or resumed.
+    pub(super) pauses: Vec<(Arc<str>, bool)>,
+    /// Upstreams paused or resumed.
+    pub(super) upstreams: Vec<(Arc<str>, bool)>,
     /// About how many bytes were written.
     pub(super) written: u64,
     /// Deliveries pruned, by route.
@@ -178,15 +212,10 @@ impl Transaction<'_> {
         key: Option<&Arc<str>>,
     ) -> rusqlite::Result<()> {
         let no = self.ledger.get(index).no;
-        if let Some(key) = key {
-            let lane = lane_of(key);
-            let behind = self.lane_head(no, &lane)?.is_some();
-            self.connection
-                .prepare_cached("INSERT INTO lane (route, lane, id) VALUES (?1, ?2, ?3)")?
-                .execute(params![no, &lane[..], id])?;
-            if behind {
-                return Ok(());
-            }
+        if let Some(key) = key
+            && !self.enter_lane(no, &lane_of(key), id, id)?
+        {
+            return Ok(());
         }
         self.insert_due(no, self.wall, id, 0, 0, None)?;
         self.effects.fresh.push(Arc::new(Delivery {
@@ -221,15 +250,6 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) fn lane_head(&self, no: i64, lane: &[u8]) -> rusqlite::Result<Option<i64>> {
-        self.connection
-            .prepare_cached(
-                "SELECT id FROM lane WHERE route = ?1 AND lane = ?2 ORDER BY id LIMIT 1",
-            )?
-            .query_row(params![no, lane], |row| row.get(0))
-            .optional()
-    }
-
     fn bury(
         &mut self,
         index: usize,
@@ -243,6 +263,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// What became of it; the counters are the caller's.
     pub(super) fn insert_settled(
         &mut self,
         index: usize,
@@ -267,6 +288,7 @@ impl Transaction<'_> {
                 dead.map(|(reason, _)| reason_number(reason)),
                 dead.map(|(_, detail)| detail)
             ])?;
+        self.ledger.change(index).settled(state, id);
         Ok(())
     }
 }

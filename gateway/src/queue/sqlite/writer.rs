@@ -12,6 +12,7 @@
 //!   the disk holds, so nothing is answered, nothing is retried, and the process must end.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode};
-use tidegate_adapters::Timestamp;
+use tidegate_adapters::{DeliveryId, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -29,11 +30,12 @@ use tokio::{
 use super::{
     Shared,
     checkpoint::Pressure,
+    command::{Answer, Command},
     disk::Ballast,
     ledger::Ledger,
     transaction::{Caps, Effects, Transaction, append_bytes},
 };
-use crate::queue::{Append, AppendError, Appended, QueueError, RouteSettings, Settlement, Space};
+use crate::queue::{AppendError, Bounds, QueueError, RouteSettings};
 
 /// The most commands in one transaction, and the most bytes of appends.
 const COMMANDS_MAX: usize = 4096;
@@ -49,24 +51,6 @@ const SHRINK_PAGES: usize = 4096;
 /// While the disk is full, how often settlements are tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
-/// What the writer is asked.
-pub(super) enum Command {
-    Configure(Vec<RouteSettings>, oneshot::Sender<Result<(), QueueError>>),
-    Append(Arc<str>, Vec<Append>, Space, oneshot::Sender<Result<Vec<Appended>, AppendError>>),
-    Settle(Box<Settlement>, oneshot::Sender<Result<(), QueueError>>),
-    Connected(Arc<str>, bool),
-    /// Look after pruning and, when the disk was full, whether it still is.
-    Tend,
-    Close(oneshot::Sender<()>),
-}
-
-/// What one command came to; told after the commit.
-enum Answer {
-    Appended(Result<Vec<Appended>, AppendError>),
-    Settled(Result<(), QueueError>),
-    Done,
-}
-
 /// The writer's state.
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -74,8 +58,9 @@ pub(super) struct Writer {
     pub(super) ledger: Ledger,
     pub(super) next_id: i64,
     pub(super) caps: Caps,
-    pub(super) keep_delivered: Duration,
-    pub(super) keep_dead: Duration,
+    pub(super) bounds: Bounds,
+    /// What the transaction under way has claimed.
+    pub(super) taken: Vec<(Arc<str>, DeliveryId)>,
     pub(super) ballast: Ballast,
     pub(super) pressure: Arc<Pressure>,
     pub(super) shared: Arc<Shared>,
@@ -111,20 +96,21 @@ impl Writer {
     fn work(&mut self, batch: Vec<Command>) -> Option<oneshot::Sender<()>> {
         let mut closed = None;
         let mut commands = Vec::with_capacity(batch.len());
+        let mut settings = Vec::new();
         let mut tend = false;
         for command in batch {
             match command {
-                Command::Configure(settings, answer) => {
-                    let configured = self.configure(settings);
-                    // Whoever asked may have gone; the routes are configured all the same.
-                    let _ = answer.send(configured);
+                Command::Configure(routes, reply) => settings.push((self.configure(routes), reply)),
+                Command::SetBounds(bounds, reply) => {
+                    self.set_bounds(bounds);
+                    settings.push((Ok(()), reply));
                 }
                 Command::Connected(route, up) => {
                     self.ledger.connected(&route, up, Instant::now());
                 }
                 Command::Tend => tend = true,
                 Command::Close(answer) => closed = Some(answer),
-                command @ (Command::Append(..) | Command::Settle(..)) => commands.push(command),
+                command => commands.push(command),
             }
         }
         self.commit(commands, tend);
@@ -136,6 +122,10 @@ impl Writer {
             }
         }
         self.publish();
+        // Whoever asked sees what was asked for.
+        for (done, reply) in settings {
+            let _ = reply.send(done);
+        }
         closed
     }
 
@@ -160,6 +150,7 @@ impl Writer {
             match self.transact(&commands, tend) {
                 Ok((answers, effects)) => {
                     self.shared.observe(began.elapsed());
+                    self.publish();
                     self.tell(commands, answers, effects);
                     return;
                 }
@@ -203,6 +194,10 @@ impl Writer {
                 let _ = self.connection.execute_batch("ROLLBACK");
                 self.ledger.undo();
                 self.next_id = next_id;
+                let taken = std::mem::take(&mut self.taken);
+                self.shared.settled(taken.iter().map(|(_, id)| *id));
+                // The loop may have met our claim and dropped what is still pending.
+                taken.iter().for_each(|(route, _)| self.shared.feed(route).fall_behind());
             }
         }
         done
@@ -226,23 +221,16 @@ impl Writer {
             caps: Caps { history, ..self.caps },
             wall,
             now,
+            shared: &self.shared,
+            taken: &mut self.taken,
+            bulk: false,
             effects: Effects::default(),
         };
         let mut answers = Vec::with_capacity(commands.len());
-        let mut appended = 0;
         for command in commands {
-            answers.push(match command {
-                Command::Append(route, batch, space, _) => {
-                    appended += batch.len();
-                    Answer::Appended(transaction.append(route, batch, *space)?)
-                }
-                Command::Settle(settlement, _) => {
-                    appended += usize::from(settlement.reply.is_some());
-                    Answer::Settled(transaction.settle(settlement)?)
-                }
-                _ => Answer::Done,
-            });
+            answers.push(transaction.execute(command)?);
         }
+        let appended = commands.iter().map(Command::appends).sum::<usize>();
         let most = match tend {
             true if full => PRUNE_FULL,
             true => PRUNE_IDLE.max(appended * 2),
@@ -252,7 +240,8 @@ impl Writer {
             let before = |keep: Duration| {
                 Timestamp(wall.0 - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX))
             };
-            transaction.prune(before(self.keep_delivered), before(self.keep_dead), most)?;
+            let (delivered, dead) = (self.bounds.keep_delivered, self.bounds.keep_dead);
+            transaction.prune(before(delivered), before(dead), most)?;
             transaction.forget_seen(most)?;
         }
         let effects = transaction.effects;
@@ -267,23 +256,30 @@ impl Writer {
             Command::Settle(settlement, _) => Some(settlement.delivery.id),
             _ => None,
         }));
+        let taken = std::mem::take(&mut self.taken);
+        let discarded: BTreeSet<&Arc<str>> = taken.iter().map(|(route, _)| route).collect();
+        for route in discarded {
+            self.shared.feed(route).next_epoch();
+        }
+        self.shared.settled(taken.iter().map(|(_, id)| *id));
+        for route in &effects.replayed {
+            self.shared.feed(route).replayed();
+        }
         for delivery in effects.fresh {
             self.shared.feed(&delivery.route).push(delivery);
         }
+        for route in &effects.behind {
+            self.shared.feed(route).fall_behind();
+        }
+        for (route, paused) in effects.pauses {
+            self.shared.feed(&route).pause(paused);
+        }
+        self.shared.stopped(effects.upstreams);
         for (route, pruned) in effects.pruned {
             self.shared.pruned(&route, pruned);
         }
-        // Whoever does not wait for an answer any more has lost nothing by it.
         for (command, answer) in commands.into_iter().zip(answers) {
-            match (command, answer) {
-                (Command::Append(.., reply), Answer::Appended(appended)) => {
-                    let _ = reply.send(appended);
-                }
-                (Command::Settle(_, reply), Answer::Settled(settled)) => {
-                    let _ = reply.send(settled);
-                }
-                _ => {}
-            }
+            command.answer(answer);
         }
         self.pressure.committed(effects.written);
     }
@@ -294,6 +290,15 @@ impl Writer {
         }
         self.ledger.configure(settings);
         Ok(())
+    }
+
+    fn set_bounds(&mut self, bounds: Bounds) {
+        self.caps = Caps::new(&bounds);
+        self.ballast.resize(bounds.max_size);
+        self.bounds = bounds;
+        if !self.disk_full.load(Ordering::Relaxed) && !self.ballast.take_up() {
+            self.disk_full.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Shows the rest of the process where things stand.

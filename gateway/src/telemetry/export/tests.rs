@@ -29,7 +29,10 @@ fn exporter(url: &str, room: usize) -> (mpsc::Sender<Span>, Exporter) {
     }
     let collector = Collector::new(&url.parse().unwrap()).unwrap();
     let (mask, metrics) = (Mask::default(), Metrics::empty());
-    (sender, Exporter { spans, collector, instance: "i".into(), mask, metrics, told: 0 })
+    (
+        sender,
+        Exporter { spans, collector, instance: "i".into(), mask, metrics, told: 0, away: false },
+    )
 }
 
 /// A collector over HTTP that gives these answers, one a connection, then always the last.
@@ -111,6 +114,6 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
     let stopping = Instant::now();
     stop.cancel();
     running.await.unwrap();
-    assert!(stopping.elapsed() < FLUSH + Duration::from_secs(2), "{:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < FLUSH.0 + Duration::from_secs(2), "{:?}", stopping.elapsed());
     assert_eq!(metrics.spans_dropped_total(), 7, "counted, not vanished");
 }

@@ -50,8 +50,8 @@ async fn a_reply_is_there_if_and_only_if_the_settlement_is() {
 #[tokio::test]
 async fn replies_and_moves_inside_find_room_in_a_full_queue() {
     let bench = Bench::with(|options| {
-        options.max_size = 4 * MIB;
-        options.max_route_share = 1.0;
+        options.bounds.max_size = 4 * MIB;
+        options.bounds.max_route_share = 1.0;
     })
     .await;
     bench.append(vec![big("1", 3)]).await.unwrap();
