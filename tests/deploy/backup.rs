@@ -34,8 +34,8 @@ routes:
 
 async fn publish(admin: &str, n: u64) {
     let event = json!({
-        "specversion": "1.0", "id": format!("order-{n}"), "source": "/shop", "type": "order.confirmed",
-        "data": { "n": n },
+        "specversion": "1.0", "id": format!("order-{n}"), "source": "/shop",
+        "type": "order.confirmed", "data": { "n": n },
     });
     let request = client().post(format!("{admin}/api/v1/events?exchange=orders&key=order"));
     let request = request.header("content-type", "application/cloudevents+json");

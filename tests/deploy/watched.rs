@@ -13,6 +13,7 @@ const ADDED: [&str; 3] = ["job", "instance", "le"];
 /// One of everything that has metrics of its own.
 const YAML: &str = "
 broker: { embedded: {} }
+telemetry: { otlp: 'http://127.0.0.1:9' }
 upstreams:
   loyalty: { url: 'http://127.0.0.1:9', egress: { allow: [127.0.0.0/8] } }
 routes:
