@@ -1,6 +1,7 @@
 """Plays what a cluster gives a pod, inside a network namespace of its own.
 
-    cluster.py serve ADDRESS NAME,NAME… PORT=PORT…   an address, its names by DNS, ports passed on
+    cluster.py serve ADDRESS NAME,NAME… PORT=PORT…   an address, its names by DNS, ports passed on;
+                                                     PORT=PORT=PEM: behind TLS, by that certificate
     cluster.py get URL [TOKEN]                       what a probe or Prometheus gets, as JSON
 
 Prints "up" when it serves. Asks and is asked by nobody outside the namespace.
@@ -10,6 +11,7 @@ import asyncio
 import fcntl
 import json
 import socket
+import ssl
 import struct
 import sys
 import urllib.error
@@ -83,8 +85,11 @@ async def serve(address, names, ports):
     names = names.split(",")
     await loop.create_datagram_endpoint(lambda: Names(names, address), ("127.0.0.1", 53))
     for port in ports:
-        outside, inside = map(int, port.split("="))
-        await asyncio.start_server(passing_on(inside), address, outside)
+        outside, inside, *certificate = port.split("=")
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if certificate else None
+        if tls:
+            tls.load_cert_chain(certificate[0])
+        await asyncio.start_server(passing_on(int(inside)), address, int(outside), ssl=tls)
     print("up", flush=True)
     await asyncio.Event().wait()
 

@@ -3,10 +3,12 @@
 
 use std::{
     collections::BTreeMap,
+    fs::Permissions,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
 };
 
+use tidegate_tests::eventually;
 use tokio::process::Command;
 
 use super::{
@@ -129,7 +131,7 @@ async fn the_dockerfile_says_what_the_manifests_and_the_script_say() {
 #[tokio::test]
 async fn nothing_can_be_written_but_the_volumes() {
     let config = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(config.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    std::fs::set_permissions(config.path(), Permissions::from_mode(0o755)).expect("ours");
     let yaml = "broker: { embedded: {} }\n";
     std::fs::write(config.path().join("gateway.yaml"), yaml).expect("writable");
     let jail = Jail::new(&[(config.path(), "/etc/tidegate")]).await;
@@ -140,4 +142,68 @@ async fn nothing_can_be_written_but_the_volumes() {
         assert_eq!(output.status.code(), Some(1), "{path}: {said}");
         assert!(said.contains(path), "{path}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_is_found_by_dns_and_believed_by_the_images_own_certificates_and_no_others() {
+    const IN_TIME: std::time::Duration = std::time::Duration::from_secs(60);
+    let names = ["partner.test", "stranger.test"].map(str::to_owned);
+    let [partner, stranger] = names
+        .map(|name| rcgen::generate_simple_self_signed([name]).expect("a certificate for a name"));
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
+    let pem = |name: &str, pem: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).expect("writable");
+        path
+    };
+    let trusted = pem("trusted.pem", partner.cert.pem());
+    let both = |key: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        key.cert.pem() + &key.signing_key.serialize_pem()
+    };
+    let (partner, stranger) = (pem("partner.pem", both(&partner)), pem("s.pem", both(&stranger)));
+    let config = folder.path().join("config");
+    std::fs::create_dir(&config).expect("new");
+    let mock = "apis: { api: { listen: '127.0.0.1:9102' } }\n";
+    std::fs::write(config.join("mock"), mock).expect("writable");
+    let yaml = "
+broker: { embedded: {} }
+upstreams:
+  partner: { url: 'https://partner.test:9443', egress: { allow: [10.0.0.0/8] } }
+  stranger: { url: 'https://stranger.test:9444', egress: { allow: [10.0.0.0/8] } }
+routes:
+  to-partner:
+    from: { rabbitmq: { bind: [{ exchange: all, key: '#' }] } }
+    to: { http: { upstream: partner, path: / } }
+  to-stranger:
+    from: { rabbitmq: { bind: [{ exchange: all, key: '#' }] } }
+    to: { http: { upstream: stranger, path: / } }
+";
+    std::fs::write(config.join("gateway.yaml"), yaml).expect("writable");
+    let certificates = "/etc/ssl/certs/ca-certificates.crt";
+    let mounts: [(&Path, &str); 2] = [(&config, "/etc/tidegate"), (&trusted, certificates)];
+    let mut jail = Jail::new(&mounts).await;
+    let ports = [("9443", partner), ("9444", stranger)];
+    let ports = ports.map(|(port, pem)| format!("{port}=9102={}", pem.display()));
+    jail.join("partner.test,stranger.test", &[&ports[0], &ports[1]]).await;
+    let _mock = jail.command(&["mock", "-c", "/etc/tidegate/mock"]).spawn().expect("it starts");
+    let _gateway = jail.command(&["run", "-c", "/etc/tidegate"]).spawn().expect("it starts");
+    eventually("an event is taken", IN_TIME, || async {
+        jail.run(&["emit", "t", "--exchange", "all"]).await.status.success().then_some(())
+    })
+    .await;
+    let has = async |route: &str, line: &str| {
+        let url = "http://127.0.0.1:9090/metrics";
+        let (status, page) = jail.get(url, None).await;
+        assert_eq!(status, 200, "{page}");
+        page.lines().any(|l| l.contains(&format!("route=\"{route}\"")) && l.contains(line))
+    };
+    eventually("the partner is believed", IN_TIME, || async {
+        has("to-partner", "result=\"2xx\"} 1").await.then_some(())
+    })
+    .await;
+    eventually("the stranger is not", IN_TIME, || async {
+        has("to-stranger", "result=\"tls\"}").await.then_some(())
+    })
+    .await;
 }

@@ -78,7 +78,10 @@ impl Jail {
         std::fs::write(root.join("etc/resolv.conf"), "").expect("writable");
         arguments.push((resolver, "/etc/resolv.conf".to_owned()));
         for (from, to) in mounts {
-            std::fs::create_dir_all(root.join(to.trim_start_matches('/'))).expect("writable");
+            let place = root.join(to.trim_start_matches('/'));
+            if !place.exists() {
+                std::fs::create_dir_all(place).expect("writable");
+            }
             arguments.push((from.to_path_buf(), (*to).to_owned()));
         }
         let mut holder = Command::new("unshare");
