@@ -36,10 +36,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the gateway
+    /// Run the gateway; it reloads when its files change, on SIGHUP, and on `tidegate reload`
     Run {
         #[command(flatten)]
         config: ConfigArgs,
+        /// Do not reload when files change, only when asked to
+        #[arg(long)]
+        no_watch: bool,
     },
     /// Load and validate the configuration, print every problem; connects to nothing
     Check {
@@ -207,7 +210,7 @@ impl From<String> for Failure {
 /// Does what `cli` says, and answers the exit code.
 pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.verb {
-        Verb::Run { config } => return serve::run(&config.paths).await,
+        Verb::Run { config, no_watch } => return serve::run(&config.paths, !no_watch).await,
         Verb::Check { config, json } => return serve::check(&config.paths, json),
         Verb::Test(arguments) => return test::test(arguments).await,
         Verb::Demo { once } => serve::demo(once).await.map_err(Failure::Failed),

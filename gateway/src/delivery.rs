@@ -106,6 +106,8 @@ struct Finished {
     id: DeliveryId,
     /// When it is due again, if it is.
     again_at: Option<Timestamp>,
+    /// [`Feed::replays`] when it was claimed.
+    replays: u64,
 }
 
 /// What became of a candidate.
@@ -305,8 +307,12 @@ impl Loop {
         self.activity.active.fetch_sub(1, Ordering::Relaxed);
         self.activity.progress((self.clock)());
         match finished {
-            Ok(Finished { id, again_at }) => {
+            Ok(Finished { id, again_at, replays }) => {
                 self.window.release(id);
+                if replays != self.feed.replays() {
+                    // It may be this one that was replayed, while it still was in hand.
+                    self.feed.fall_behind();
+                }
                 self.next_at = earliest(self.next_at, again_at);
             }
             // Attempts catch their own panics; only a runtime that is going away ends one so.

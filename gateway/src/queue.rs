@@ -302,8 +302,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Replays or discards one delivery; returns after the commit.
     fn act(&self, action: Action, id: DeliveryId) -> BoxFuture<'_, Result<(), QueueError>>;
 
-    /// One bounded step of replaying or discarding all that `filter` finds and the action fits, the
-    /// oldest first, so that those of one key keep their order: from `cursor` (exclusive) upwards;
+    /// One bounded step of replaying or discarding all that `filter` finds and the action fits,
+    /// the oldest first, so that those of one key keep their order: from `cursor` (exclusive) up;
     /// the active ones are left alone. A filter without a state means every state that the action
     /// fits. A `dry` one only counts, and its cursors go downwards. Call it until [`Acted::next`] is
     /// `None`; a delivery that a step replayed is not met again by the next.

@@ -28,6 +28,7 @@ pub struct Gateway {
     process: Option<Process>,
     environment: Vec<(String, String)>,
     config: Option<PathBuf>,
+    watched: bool,
     disk: Option<&'static str>,
     log: Arc<Mutex<String>>,
 }
@@ -49,6 +50,7 @@ impl Gateway {
             process: None,
             environment: Vec::new(),
             config: None,
+            watched: false,
             disk: None,
             log: Arc::default(),
         }
@@ -66,9 +68,11 @@ impl Gateway {
         self.environment.push((name.to_owned(), value.into()));
     }
 
-    /// Reads its configuration from `path` instead of its own file.
+    /// Reads its configuration from `path` instead of its own file, and watches it. Otherwise it
+    /// reloads only when it is asked to: a test knows when.
     pub fn set_config(&mut self, path: &Path) {
         self.config = Some(path.to_owned());
+        self.watched = true;
     }
 
     /// Gives its queue a disk of its own, of `size` (`48m`), in memory and in a mount namespace of
@@ -150,9 +154,19 @@ impl Gateway {
 
     /// POSTs `body` to `path` of the admin listener; the status and what it says.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_within(path, body, Duration::from_secs(20)).await
+    }
+
+    /// The same, for what may take minutes.
+    pub async fn post_slowly(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_within(path, body, Duration::from_secs(400)).await
+    }
+
+    async fn post_within(&self, path: &str, body: &Value, within: Duration) -> (u16, Value) {
         let url = format!("{}{path}", self.admin().await);
         let answer = client()
             .post(&url)
+            .timeout(within)
             .header("Content-Type", "application/json")
             .body(body.to_string())
             .send()
@@ -244,6 +258,9 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true);
+        if verb == "run" && !self.watched {
+            command.arg("--no-watch");
+        }
         command
     }
 }
@@ -309,7 +326,7 @@ fn build_binary() -> PathBuf {
 }
 
 /// The address in the log line that says where a listener is.
-fn address(line: &str, listener: &str) -> Option<String> {
+pub(crate) fn address(line: &str, listener: &str) -> Option<String> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let fields = entry.get("fields").unwrap_or(&entry);
     if fields.get("message")?.as_str()? != listener {

@@ -273,8 +273,9 @@ impl Vhost {
     /// What `queue` is bound to, as exchange and key; none when there is no such queue.
     pub async fn bindings(&self, queue: &str) -> Vec<(String, String)> {
         let list = format!(
-            "[[element(4, element(2, B)), element(3, B)] || B <- \
-             rabbit_binding:list_for_destination(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)), \
+            "Q = rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>), \
+             [[element(4, element(2, B)), element(3, B)] || \
+             B <- rabbit_binding:list_for_destination(Q), \
              element(4, element(2, B)) =/= <<>>].",
             self.name
         );

@@ -34,6 +34,8 @@
 //! count up from 1 on a channel, are checked for gaps. A gap ends the session before anything
 //! behind it is acked, and everything comes again.
 
+mod inflow;
+
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
@@ -49,6 +51,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use inflow::Inflow;
 
 use super::{
     ConsumerConfig,
@@ -361,44 +365,4 @@ async fn ack(acker: &Acker, multiple: bool) -> Result<(), SessionError> {
 async fn cancel(link: &Link, channel: &Channel, inflow: &Inflow) -> Result<(), SessionError> {
     let cancelled = channel.basic_cancel(inflow.deliveries.tag(), BasicCancelOptions::default());
     link.judge(within("cancel the consumer", cancelled).await)
-}
-
-/// The messages of one consume. The library's stream is pending for ever after its end; this one
-/// remembers it.
-struct Inflow {
-    deliveries: lapin::Consumer,
-    last_tag: u64,
-    /// Why it ended, if it has.
-    ended: Option<SessionError>,
-}
-
-impl Inflow {
-    /// The next message; `None` at the end.
-    async fn next(&mut self) -> Option<Delivery> {
-        let next = self.deliveries.next().await;
-        self.take(next)
-    }
-
-    /// The next message if it is there.
-    fn ready(&mut self) -> Option<Delivery> {
-        if self.ended.is_some() {
-            return None;
-        }
-        let next = self.deliveries.next().now_or_never()?;
-        self.take(next)
-    }
-
-    fn take(&mut self, next: Option<lapin::Result<Delivery>>) -> Option<Delivery> {
-        let error = match next {
-            Some(Ok(delivery)) if delivery.delivery_tag == self.last_tag + 1 => {
-                self.last_tag = delivery.delivery_tag;
-                return Some(delivery);
-            }
-            Some(Ok(_)) => SessionError::Gap,
-            Some(Err(source)) => SessionError::Amqp { step: "consume", source },
-            None => SessionError::Cancelled,
-        };
-        self.ended = Some(error);
-        None
-    }
 }

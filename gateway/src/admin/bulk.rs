@@ -39,6 +39,11 @@ const LIMIT_MAX: u64 = 10_000;
 /// Deliveries looked through at once, where there is a limit.
 const PAGE: usize = 500;
 
+/// With more than this waiting on a route its replay rests, so long at most between two steps.
+const CROWD: u64 = 512;
+const SHORT_REST: Duration = Duration::from_millis(10);
+const LONG_REST: Duration = Duration::from_millis(250);
+
 /// What the body may hold.
 const MEMBERS: [&str; 3] = ["filter", "dry_run", "cursor"];
 
@@ -303,11 +308,28 @@ impl Run {
         self.gone.is_cancelled() || self.inspect.stopping() || Instant::now() >= until
     }
 
-    /// As long as what began at `began` took.
+    /// As long as what began at `began` took; and longer while much of what is replayed waits, since
+    /// fresh events of its routes stand behind it. Where nothing gets on it goes on all the same.
     async fn rest(&self, began: Instant) {
-        tokio::select! {
-            () = self.gone.cancelled() => {}
-            () = sleep(began.elapsed()) => {}
+        let most = Instant::now() + LONG_REST;
+        let mut rest = began.elapsed();
+        loop {
+            tokio::select! {
+                () = self.gone.cancelled() => return,
+                () = sleep(rest) => {}
+            }
+            if self.asked.dry || !self.crowds() || Instant::now() >= most {
+                return;
+            }
+            rest = SHORT_REST;
         }
+    }
+
+    /// Whether many wait on a route that is replayed.
+    fn crowds(&self) -> bool {
+        let replayed = |name: &Arc<str>| self.routes.contains_key(name);
+        let routes = self.inspect.queue().routes();
+        self.action == Action::Replay
+            && routes.iter().any(|one| replayed(&one.name) && one.counts.pending > CROWD)
     }
 }

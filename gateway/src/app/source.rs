@@ -31,6 +31,7 @@ const READS: u32 = 5;
 pub struct ConfigSource {
     paths: Vec<PathBuf>,
     environment: Environment,
+    watched: bool,
     seen: Mutex<Seen>,
 }
 
@@ -56,10 +57,11 @@ struct File {
 }
 
 impl ConfigSource {
-    /// The files and folders of `-c`, and the process's environment.
+    /// The files and folders of `-c`, and the process's environment. Unless they are `watched` it
+    /// is read again only when somebody asks for it.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, environment: Environment) -> Self {
-        Self { paths, environment, seen: Mutex::default() }
+    pub fn new(paths: Vec<PathBuf>, environment: Environment, watched: bool) -> Self {
+        Self { paths, environment, watched, seen: Mutex::default() }
     }
 
     /// Reads it, with the secrets known so far in `mask`. Blocks.
@@ -90,6 +92,9 @@ impl ConfigSource {
     /// Resolves when the files are others than at the last read, and have come to rest. Never,
     /// once `stop` is cancelled.
     pub(super) async fn changed(self: &Arc<Self>, stop: &CancellationToken) {
+        if !self.watched {
+            std::future::pending().await
+        }
         let mut last = None;
         loop {
             let pause = if last.is_some() { LOOK_AGAIN } else { LOOK };

@@ -14,8 +14,8 @@ use crate::{
     shutdown, telemetry,
 };
 
-/// `tidegate run`.
-pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
+/// `tidegate run`; `watched` is whether a change of its files is a reload.
+pub(super) async fn run(paths: &[PathBuf], watched: bool) -> ExitCode {
     // First of all: a signal that comes while we start is a request to stop, too.
     let signals = shutdown::on_signals().and_then(|stop| Ok((stop, shutdown::on_hangup()?)));
     let (stop, mut hangup) = match signals {
@@ -25,7 +25,7 @@ pub(super) async fn run(paths: &[PathBuf]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let source = Arc::new(ConfigSource::new(paths.to_vec(), Environment::of_process()));
+    let source = Arc::new(ConfigSource::new(paths.to_vec(), Environment::of_process(), watched));
     let loaded = match source.load(&Mask::default()) {
         Ok(loaded) => loaded,
         Err(report) => {

@@ -30,6 +30,8 @@ pub(super) struct Attempt {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    /// What was replayed by the time it was claimed.
+    pub(super) replays: u64,
 }
 
 impl Attempt {
@@ -94,7 +96,7 @@ impl Attempt {
             Outcome::Retry { at, .. } => Some(at),
             Outcome::Delivered | Outcome::Dead { .. } => None,
         };
-        Finished { id, again_at }
+        Finished { id, again_at, replays: self.replays }
     }
 
     fn judge(

@@ -152,6 +152,7 @@ impl Loop {
             queue: Arc::clone(&self.queue),
             metrics: self.metrics.clone(),
             clock: Arc::clone(&self.clock),
+            replays: self.feed.replays(),
         }
     }
 }

@@ -213,7 +213,7 @@ fn until(asked: Instant) -> Instant {
 }
 
 /// Calls `each` for what may match within `ids`, the newest first, until it breaks, time is up or
-/// the end is reached; answers where to go on. Whoever wants certainty looks with [`Filter::matches`].
+/// the end is reached; answers where to go on. Whoever wants certainty asks [`Filter::matches`].
 fn walk(
     connection: &Connection,
     filter: &Filter,

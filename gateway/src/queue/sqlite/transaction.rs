@@ -1,5 +1,5 @@
-//! What one transaction does: append, settle, act, prune. Everything here may be rolled back; what the
-//! rest of the process is to learn of it is gathered in [`Effects`] and told after the commit.
+//! What one transaction does: append, settle, act, prune. Everything here may be rolled back; what
+//! the rest of the process is to learn of it is gathered in [`Effects`] and told after the commit.
 
 use std::{collections::BTreeSet, sync::Arc};
 

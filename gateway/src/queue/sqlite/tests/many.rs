@@ -12,7 +12,8 @@ async fn run(bench: &Bench, action: Action, filter: &Filter, dry: bool) -> BTree
             *all.entry(route.to_string()).or_default() += count;
         }
         let Some(next) = step.next else { return all };
-        assert!(cursor.is_none_or(|cursor| next < cursor), "downwards only");
+        let onwards = |cursor| if dry { next < cursor } else { next > cursor };
+        assert!(cursor.is_none_or(onwards), "counting goes downwards only, acting upwards");
         cursor = Some(next);
     }
 }
