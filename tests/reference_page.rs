@@ -20,7 +20,7 @@ struct Example {
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/README.md");
-    std::fs::read_to_string(path).unwrap()
+    std::fs::read_to_string(path).expect("the page is in the repository")
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn every_example_of_the_reference_is_accepted() {
         };
         std::fs::write(&file, &whole).unwrap();
         let environment = Environment::default().with_stand_ins();
-        if let Err(report) = load(&[file.clone()], &environment) {
+        if let Err(report) = load(std::slice::from_ref(&file), &environment) {
             panic!("config/README.md:{line}: refused:\n{report}\n\n{whole}");
         }
     }
