@@ -51,6 +51,7 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     let status = queue.status();
     page.describe("tidegate_queue_size_bytes", "Live data in the queue");
     page.sample("tidegate_queue_size_bytes", &[], status.bytes);
+    configured(&mut page, inspect);
     page.describe_as("tidegate_deliveries_pruned_total", "Finished deliveries removed", "counter");
     let mut pruned: BTreeMap<Arc<str>, u64> =
         activity.keys().map(|route| (Arc::clone(route), 0)).collect();
@@ -75,6 +76,21 @@ pub(super) async fn write(text: &mut String, inspect: &dyn Inspect) {
     page.sample("tidegate_broker_blocked", &[], u8::from(broker.blocked));
     page.describe("tidegate_build_info", "The version that runs");
     page.sample("tidegate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+/// What the queue is held to, so that alerts can say how near to it it is.
+fn configured(page: &mut Page<'_>, inspect: &dyn Inspect) {
+    let config = inspect.config();
+    page.describe("tidegate_queue_max_size_bytes", "Live data the queue may hold");
+    page.sample("tidegate_queue_max_size_bytes", &[], config.settings.queue.max_size);
+    let about = "Repeat window that was asked for";
+    page.describe("tidegate_dedupe_window_configured_seconds", about);
+    for (name, route) in &config.routes {
+        if let Some(window) = route.dedupe() {
+            let labels = [("route", &**name)];
+            page.sample("tidegate_dedupe_window_configured_seconds", &labels, window.as_secs_f64());
+        }
+    }
 }
 
 fn upstreams(page: &mut Page<'_>, inspect: &dyn Inspect) {
