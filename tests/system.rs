@@ -16,6 +16,7 @@ mod products;
 mod protections;
 mod rabbitmq_consumer;
 mod rabbitmq_publisher;
+mod reference_page;
 mod reload;
 mod replies;
 mod stopping;

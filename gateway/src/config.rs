@@ -59,6 +59,7 @@ pub use load::{load, load_over};
 pub(crate) use report::did_you_mean;
 pub use report::{Place, Problem, Report, to_json};
 pub use route::{OnDead, ReplyConfig, ReplyOn, RouteConfig, Source, Target};
+pub use schema::{KeyName, key_names};
 
 /// What [`load`] gives.
 #[derive(Debug, Clone)]
