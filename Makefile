@@ -9,13 +9,13 @@ demo:   ## the Plant-Based Pizza company on this machine: orders, mock APIs, fau
 	@echo 'building, a few minutes the first time ...' && cargo run --release -q -p tidegate -- demo
 
 test:   ## everything: unit and system tests; installs what they need and the machine lacks
-	tests/install-rabbitmq.sh && tests/install-clients.sh && deploy/install-tools.sh && cargo build -p tidegate && deploy/rootfs.sh dev target/static/rootfs && cargo test --workspace
+	tests/install-rabbitmq.sh && tests/install-clients.sh && tests/install-deploy-tools.sh && cargo build -p tidegate && deploy/rootfs.sh dev && cargo test --workspace
 
 check:  ## what must hold before a commit: formatting, lints, documentation, manifests
-	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps && deploy/check.sh && deploy/prometheus/check.sh
+	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps && tests/check-deploy.sh
 
 bench:  ## throughput against a hand-written consumer, in one run on this machine
 	tests/install-rabbitmq.sh && cargo build --release -p tidegate && cargo run --release -p tidegate-tests --bin bench
 
-image:  ## the container image `tidegate`, built by docker
-	docker build -f deploy/Dockerfile -t tidegate .
+image:  ## the container image, tidegate:0.1.0; needs Docker with BuildKit
+	docker build -f deploy/Dockerfile -t tidegate:0.1.0 .

@@ -1,45 +1,59 @@
-#!/usr/bin/env bash
-# Makes the file system of the container image: deploy/rootfs.sh PROFILE FOLDER
+#!/bin/sh
+# Builds the static binary and lays out the file system of the image: deploy/rootfs.sh PROFILE [OUT]
 #
-# PROFILE is one of cargo's, `release` for what ships. FOLDER is made anew and holds the whole image
-# afterwards: one static binary and the files it looks for, no shell, no libraries. The Dockerfile
-# and the tests both come here, so what was tested is what is shipped.
-set -euo pipefail
-if [ $# -ne 2 ]; then
-    echo "usage: $0 PROFILE FOLDER" >&2
-    exit 2
-fi
-profile=$1 out=$2
-repository=$(cd "$(dirname "$0")/.." && pwd)
-target=$repository/target/static
-authorities=/etc/ssl/certs/ca-certificates.crt
-user=65532 # no user of any host: a number that distroless images made a habit
+# PROFILE is cargo's (release, dev). OUT must not exist; it becomes the image's root; without it the
+# binary is built and no more. As root, /data and /tmp are handed to the image's user; anyone else
+# keeps them. Wants cargo, a C compiler, glibc's
+# static library (libc6-dev) and the CA certificates of the machine (ca-certificates).
+set -eu
 
-if [ ! -s "$authorities" ]; then
-    echo "there is no $authorities: install the package ca-certificates" >&2
+fail() {
+    echo "rootfs.sh: $1" >&2
     exit 1
+}
+
+[ $# -ge 1 ] && [ $# -le 2 ] || fail "usage: deploy/rootfs.sh PROFILE [OUT]"
+profile=$1
+out=${2:-}
+user=65532
+certificates=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+if [ -n "$out" ]; then
+    [ ! -e "$out" ] || fail "$out is there already"
+    [ -s "$certificates" ] || fail "no CA certificates at $certificates: install ca-certificates"
 fi
 
-# glibc is linked in. Its name resolution and its users are then the parts it has built in (files,
-# dns), which is what a container has. With `--target` the flag is for the binary alone: cargo's own
-# helpers, procedural macros among them, cannot be static.
-triple=$(rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --quiet --locked \
-    --manifest-path "$repository/Cargo.toml" --profile "$profile" --target "$triple" \
-    --target-dir "$target" --package tidegate --bin tidegate
-built=$profile
-[ "$profile" != dev ] || built=debug # the one profile whose folder has another name
+case $(uname -m) in
+x86_64) target=x86_64-unknown-linux-gnu ;;
+aarch64 | arm64) target=aarch64-unknown-linux-gnu ;;
+*) fail "no image is built for $(uname -m)" ;;
+esac
 
-rm -rf "$out"
-install -d -m 0755 "$out" "$out/etc" "$out/etc/ssl" "$out/etc/ssl/certs"
-install -d -m 0750 "$out/data" # the queue
-install -d -m 1777 "$out/tmp"
-install -m 0755 "$target/$triple/$built/tidegate" "$out/tidegate"
-strip --strip-debug "$out/tidegate" # names of functions stay, for a panic's backtrace
-install -m 0644 "$authorities" "$out/etc/ssl/certs/ca-certificates.crt"
-echo "tidegate:x:$user:$user::/data:/sbin/nologin" >"$out/etc/passwd"
+# glibc since 2.34 has the resolver of /etc/hosts and DNS inside, so a static binary resolves names
+# without loading anything. With --target the flags are for the binary, not for build scripts.
+root=$(cd "$(dirname "$0")/.." && pwd)
+(
+    cd "$root"
+    RUSTFLAGS='-C target-feature=+crt-static' \
+        cargo build --quiet --locked --package tidegate --profile "$profile" --target "$target"
+)
+case $profile in
+dev) folder=debug ;;
+*) folder=$profile ;;
+esac
+binary=${CARGO_TARGET_DIR:-$root/target}/$target/$folder/tidegate
+[ -n "$out" ] || exit 0
+
+umask 022
+mkdir -p "$out/etc/ssl/certs" "$out/etc/tidegate" "$out/data" "$out/tmp"
+cp "$binary" "$out/tidegate"
+chmod 0755 "$out/tidegate"
+cp -L "$certificates" "$out/etc/ssl/certs/ca-certificates.crt"
+chmod 0644 "$out/etc/ssl/certs/ca-certificates.crt"
+echo "tidegate:x:$user:$user:Tidegate:/:/nonexistent" >"$out/etc/passwd"
 echo "tidegate:x:$user:" >"$out/etc/group"
-chmod 0644 "$out/etc/passwd" "$out/etc/group"
-
-# Only root gives files away. To others it makes the same tree in their own name.
-[ "$(id -u)" -ne 0 ] || chown "$user:$user" "$out/data"
+echo "hosts: files dns" >"$out/etc/nsswitch.conf"
+chmod 0700 "$out/data"
+chmod 1777 "$out/tmp"
+if [ "$(id -u)" -eq 0 ]; then
+    chown "$user:$user" "$out/data" "$out/tmp"
+fi

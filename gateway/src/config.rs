@@ -20,6 +20,7 @@ mod interpolate;
 mod load;
 mod names;
 mod quoting;
+mod reference;
 mod report;
 mod route;
 mod scalar;
@@ -56,9 +57,11 @@ pub use environment::Environment;
 pub use fingerprint::Fingerprints;
 pub(crate) use load::files_in;
 pub use load::{load, load_over};
+pub use reference::{every_key, schema_json};
 pub(crate) use report::did_you_mean;
 pub use report::{Place, Problem, Report, to_json};
 pub use route::{OnDead, ReplyConfig, ReplyOn, RouteConfig, Source, Target};
+pub use schema::{KeyName, key_names};
 
 /// What [`load`] gives.
 #[derive(Debug, Clone)]

@@ -1,12 +1,13 @@
 //! `make bench`: throughput of the gateway as a ratio to a hand-written consumer, both in one run,
 //! on one machine, against one RabbitMQ node and one HTTP server; then the other direction, see
-//! [`webhooks`].
+//! [`webhooks`]. `bench operate` is another thing, see [`operate`].
 //!
 //! The baseline is what a team would write by hand: lapin with a prefetch of 128, one POST a
 //! message with reqwest, 64 at once, an ack each after the 2xx. No queue, no limit, nothing
 //! durable.
 
 mod baseline;
+mod operate;
 mod sink;
 mod webhooks;
 
@@ -37,6 +38,10 @@ const QUEUE: &str = "tidegate.bench";
 async fn main() {
     if std::env::args().nth(1).as_deref() == Some(webhooks::BARE) {
         return webhooks::bare_server().await;
+    }
+    if std::env::args().nth(1).as_deref() == Some(operate::OPERATE) {
+        let rows = std::env::args().nth(2).map_or(Ok(10_000_000), |rows| rows.parse());
+        return operate::run(rows.expect("a number of rows"), show).await;
     }
     let node = Node::start().await;
     let (mut by_hand, mut gateway) = (0.0_f64, 0.0_f64);

@@ -152,8 +152,8 @@ pub(crate) fn dead_links() -> Vec<Finding> {
             page.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         for (n, line) in lines(page) {
             for link in line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-                let target = format!("{folder}{link}");
-                let target = target.trim_end_matches('/');
+                let target = resolved(&folder, link);
+                let target = target.as_str();
                 let there = files.iter().any(|file| {
                     file.strip_prefix(target).is_some_and(|r| r.is_empty() || r.starts_with('/'))
                 });
@@ -164,6 +164,19 @@ pub(crate) fn dead_links() -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The path, from the repository's root, that a link in `folder` leads to.
+fn resolved(folder: &str, link: &str) -> String {
+    let mut path: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(link.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    path.join("/")
 }
 
 /// Lines of the readme's YAML that the quickstart, which is validated elsewhere, does not have, or

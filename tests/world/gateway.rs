@@ -154,9 +154,19 @@ impl Gateway {
 
     /// POSTs `body` to `path` of the admin listener; the status and what it says.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_within(path, body, Duration::from_secs(20)).await
+    }
+
+    /// The same, for what may take minutes.
+    pub async fn post_slowly(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_within(path, body, Duration::from_secs(400)).await
+    }
+
+    async fn post_within(&self, path: &str, body: &Value, within: Duration) -> (u16, Value) {
         let url = format!("{}{path}", self.admin().await);
         let answer = client()
             .post(&url)
+            .timeout(within)
             .header("Content-Type", "application/json")
             .body(body.to_string())
             .send()

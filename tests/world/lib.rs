@@ -8,7 +8,6 @@ pub mod amqp;
 pub mod api;
 pub mod clients;
 pub mod collector;
-pub mod container;
 pub mod gateway;
 pub mod load;
 pub mod product;

@@ -4,6 +4,7 @@
 //! [`tests`]. The walk reads files against them, fills in their defaults, and takes the names it
 //! suggests from them.
 
+mod names;
 pub(crate) mod publisher;
 pub(crate) mod route;
 pub(crate) mod settings;
@@ -11,6 +12,7 @@ pub(crate) mod tests;
 pub(crate) mod upstream;
 pub(crate) mod webhook;
 
+pub use names::{KeyName, key_names};
 use tidegate_adapters::expression::Place as TemplatePlace;
 
 /// What a value may look like.

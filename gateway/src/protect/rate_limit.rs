@@ -84,6 +84,8 @@ pub struct RateLimits {
 #[derive(Debug)]
 struct Inner {
     limits: Vec<Limited>,
+    /// Whether a limit begins with its burst whole.
+    rested: bool,
     /// One more each time the limits are others.
     epoch: u64,
 }
@@ -92,24 +94,25 @@ impl RateLimits {
     /// Limits in the order of the configuration, all with their burst spent.
     #[must_use]
     pub fn new(config: &[RateLimitConfig], now: Instant) -> Self {
-        let limits = config.iter().map(|config| Limited::spent(Limit::new(config), now)).collect();
-        Self { inner: Mutex::new(Inner { limits, epoch: 0 }) }
+        Self::beginning(config, now, false)
     }
 
     /// The same with their burst whole: for what comes in, where nobody was promised anything and
     /// the first request after a start should not be turned away.
     #[must_use]
     pub fn rested(config: &[RateLimitConfig], now: Instant) -> Self {
-        let limits = Self::new(config, now);
-        for limited in &mut limits.inner.lock().limits {
-            limited.rest(now);
-        }
-        limits
+        Self::beginning(config, now, true)
+    }
+
+    fn beginning(config: &[RateLimitConfig], now: Instant, rested: bool) -> Self {
+        let begin = |config| Limited::new(Limit::new(config), now, rested);
+        let limits = config.iter().map(begin).collect();
+        Self { inner: Mutex::new(Inner { limits, rested, epoch: 0 }) }
     }
 
     /// Takes up other limits, in place: what is spent of a limit stays spent, counted in requests,
-    /// where the limit is still there under its place in the list. A new one begins with its burst
-    /// spent. Answers the epoch that [`Keys`] made for them must name.
+    /// where the limit is still there under its place in the list. A new one begins as it would at
+    /// a start. Answers the epoch that [`Keys`] made for them must name.
     pub fn reconfigure(&self, config: &[RateLimitConfig], now: Instant) -> u64 {
         let inner = &mut *self.inner.lock();
         let limits: Vec<Limit> = config.iter().map(Limit::new).collect();
@@ -119,7 +122,7 @@ impl RateLimits {
         let mut before = std::mem::take(&mut inner.limits).into_iter();
         let carried = limits.into_iter().map(|limit| match before.next() {
             Some(old) if old.limit.key == limit.key => old.carried_over(limit, now),
-            _ => Limited::spent(limit, now),
+            _ => Limited::new(limit, now, inner.rested),
         });
         inner.limits = carried.collect();
         inner.epoch += 1;

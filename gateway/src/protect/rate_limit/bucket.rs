@@ -51,20 +51,14 @@ pub(super) struct Bucket {
 }
 
 impl Limited {
-    /// As a start leaves it.
-    pub(super) fn spent(limit: Limit, start: Instant) -> Self {
+    /// As a start leaves it: with the burst spent, or whole.
+    pub(super) fn new(limit: Limit, start: Instant, rested: bool) -> Self {
         let state = match limit.key {
             Some(_) => State::Keyed(HashMap::new()),
+            None if rested => State::Plain(Bucket { tat: start, ..limit.spent(start, start) }),
             None => State::Plain(limit.spent(start, start)),
         };
         Self { limit, state, start }
-    }
-
-    /// Nothing of it spent.
-    pub(super) fn rest(&mut self, now: Instant) {
-        if let State::Plain(bucket) = &mut self.state {
-            bucket.tat = now;
-        }
     }
 
     /// The same under other numbers: as many requests count as spent as did before.

@@ -1,0 +1,168 @@
+//! `config/every-key.yaml`: every key, its default or an example, and one line about each.
+//!
+//! Of what excludes each other one is written, and the others as comments that begin with `#: `;
+//! so is what names files, since there are none.
+
+use std::fmt::Write as _;
+
+use super::{
+    super::schema::{Key, ROOT, Shape},
+    about::{example, line},
+};
+
+const HEAD: &str = "\
+# Every key there is, in order: its default, or where there is none an example. Made from the schema,
+# and good as it stands: `tidegate check -c config/every-key.yaml`. Lines that begin with `#: ` are
+# alternatives to what is written beside them, or name files that are not here. README.md beside this
+# file explains them; TESTING.md is about `tests:`.
+#
+# yaml-language-server: $schema=schema.json
+";
+
+/// The routes it has: between them every source and every target.
+const ROUTES: [&str; 2] = ["award-points", "loyalty-webhooks"];
+
+/// The page.
+#[must_use]
+pub fn every_key() -> String {
+    page(None)
+}
+
+/// The page with the alternative at path `active` in force, rather than the first.
+pub(super) fn page(active: Option<&str>) -> String {
+    let mut page = Page { text: HEAD.to_owned(), active, route: 0 };
+    let Shape::Map(sections) = ROOT else { return page.text };
+    for section in sections.iter().filter(|key| key.is_offered() && key.name != "tests") {
+        page.text.push('\n');
+        page.key(section, "", 0, false);
+    }
+    page.text
+}
+
+struct Page<'a> {
+    text: String,
+    active: Option<&'a str>,
+    /// Which of [`ROUTES`] is being written.
+    route: usize,
+}
+
+impl Page<'_> {
+    fn put(&mut self, indent: usize, commented: bool, text: &str) {
+        let mark = if commented { "#: " } else { "" };
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{:indent$}{mark}{text}", "");
+    }
+
+    fn key(&mut self, key: &Key, above: &str, indent: usize, commented: bool) {
+        let path = join(above, key.name);
+        let commented = commented || !self.is_active(&path, key);
+        self.put(indent, commented, &format!("# {}", line(&path)));
+        let value = example(&path, key);
+        let inline = matches!(value.as_str(), "{}" | "[]" | "") && has_keys(&key.shape);
+        if !inline && !is_named_map(&key.shape) {
+            return self.put(indent, commented, &format!("{}: {value}", key.name));
+        }
+        self.put(indent, commented, &format!("{}:", key.name));
+        self.below(&key.shape, &path, &value, indent + 2, commented);
+    }
+
+    fn below(&mut self, shape: &Shape, path: &str, name: &str, indent: usize, commented: bool) {
+        match shape {
+            Shape::Map(keys) | Shape::OneOf(keys, _) => {
+                for key in keys.iter().filter(|key| key.is_offered()) {
+                    if self.belongs(path, key) {
+                        self.key(key, path, indent, commented);
+                    }
+                }
+            }
+            Shape::Off(shape) => self.below(shape, path, name, indent, commented),
+            Shape::List(shape) | Shape::ListOrOne(shape) => {
+                self.put(indent, commented, "-");
+                self.below(shape, path, name, indent + 2, commented);
+            }
+            Shape::Named(_, shape) => {
+                let names = if path == "routes" { &ROUTES[..] } else { &[name][..] };
+                for (route, name) in names.iter().enumerate() {
+                    self.route = route;
+                    self.put(indent, commented, &format!("{name}:"));
+                    self.below(shape, &join(path, "<name>"), "", indent + 2, commented);
+                }
+            }
+            Shape::Scalar(_) | Shape::Any => {}
+        }
+    }
+
+    /// Each source and target is in one of the routes; replies and `Retry-After` come of calls only.
+    fn belongs(&self, path: &str, key: &Key) -> bool {
+        let first = self.route == 0;
+        match (path, key.name) {
+            ("routes.<name>.from", "rabbitmq") | ("routes.<name>.to", "http") => first,
+            ("routes.<name>.from", "webhook") | ("routes.<name>.to", "rabbitmq") => !first,
+            ("routes.<name>", "reply") | ("routes.<name>.retry", "retry_after_max") => first,
+            _ => true,
+        }
+    }
+
+    /// Whether it is written, and not as a comment.
+    fn is_active(&self, path: &str, key: &Key) -> bool {
+        if self.active == Some(path) {
+            return true;
+        }
+        if key.name == "tls" {
+            return false;
+        }
+        let Some(group) = alternatives(path) else { return true };
+        let prefix = &path[..path.len() - key.name.len()];
+        let chosen = group.iter().find(|name| self.active == Some(&format!("{prefix}{name}")));
+        *chosen.unwrap_or(&group[0]) == key.name
+    }
+}
+
+/// Of which only one may be there, with the key at `path` among them.
+pub(super) fn alternatives(path: &str) -> Option<&'static [&'static str]> {
+    const GROUPS: [(&str, &[&str]); 4] = [
+        ("broker", &["rabbitmq", "embedded"]),
+        ("upstreams.<name>.auth", &["bearer", "basic", "oauth2"]),
+        ("upstreams.<name>.auth", &["standard_webhooks", "hmac"]),
+        (
+            "routes.<name>.from.webhook.verify",
+            &[
+                "standard_webhooks",
+                "hmac",
+                "stripe",
+                "github",
+                "shopify",
+                "slack",
+                "square",
+                "twilio",
+                "api_key",
+                "basic",
+                "none",
+            ],
+        ),
+    ];
+    let (above, name) = path.rsplit_once('.')?;
+    let group = GROUPS.iter().find(|(of, names)| *of == above && names.contains(&name));
+    group.map(|(_, names)| *names)
+}
+
+fn join(above: &str, name: &str) -> String {
+    if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }
+}
+
+/// Whether there is something to write below it.
+fn has_keys(shape: &Shape) -> bool {
+    match shape {
+        Shape::Map(keys) | Shape::OneOf(keys, _) => !keys.is_empty(),
+        Shape::Named(_, shape)
+        | Shape::List(shape)
+        | Shape::ListOrOne(shape)
+        | Shape::Off(shape) => has_keys(shape),
+        Shape::Scalar(_) | Shape::Any => false,
+    }
+}
+
+/// Whether users name what it holds, and each has keys of its own.
+fn is_named_map(shape: &Shape) -> bool {
+    matches!(shape, Shape::Named(_, shape) if has_keys(shape))
+}
