@@ -1,6 +1,6 @@
 //! The operator's page leaves nothing out.
 
-use tidegate_adapters::{AttemptResult, DeadReason};
+use tidegate_adapters::{AttemptResult, DeadReason, Rejection};
 
 use super::{text, watched::Metrics};
 
@@ -42,5 +42,15 @@ fn every_dead_reason_and_every_result_of_an_attempt_stands_there() {
     let results = results.split("\n## ").next().expect("its end");
     for result in AttemptResult::ALL {
         assert!(row(results, result.as_str()).len() > 40, "{}", result.as_str());
+    }
+}
+
+#[test]
+fn every_reason_for_which_an_event_is_not_taken_stands_there() {
+    let page = text("deploy/README.md");
+    let refused = page.split("## Events that are not taken").nth(1).expect("a chapter");
+    let refused = refused.split("\n## ").next().expect("its end");
+    for reason in Rejection::ALL {
+        assert!(row(refused, reason.as_str()).len() > 40, "{}", reason.as_str());
     }
 }
