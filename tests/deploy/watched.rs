@@ -137,7 +137,7 @@ async fn every_alert_has_a_runbook_and_both_a_firing_and_a_calm_case() {
     let rules = text("deploy/prometheus/alerts.yaml");
     for alert in alerts().into_keys() {
         assert!(page.lines().any(|line| line == format!("### {alert}")), "{alert}");
-        let link = format!("runbook_url: deploy/README.md#{}", alert.to_lowercase());
+        let link = format!("runbook_url: deploy/README.md#{}\n", alert.to_lowercase());
         assert_eq!(rules.matches(&link).count(), 1, "{alert}");
         assert!(tests.contains(&format!("alertname=\"{alert}\"")), "{alert} never fires");
     }
