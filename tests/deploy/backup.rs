@@ -1,13 +1,14 @@
 //! The operator's page on backups, done as it says.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
 use serde_json::json;
+use tidegate::mock::Recorded;
 use tidegate_tests::{Api, Gateway, eventually, gateway::client};
 use tokio::process::Command;
 
@@ -113,6 +114,60 @@ async fn a_backup_taken_under_load_holds_everything_from_before_it_and_nothing_t
     })
     .await;
     assert_eq!(api.accepted().1, 0, "accepted twice");
+}
+
+/// Idempotency keys by path, in the order in which they were sent.
+fn sent(api: &Api) -> Vec<(String, String)> {
+    let requests = api.requests().into_iter();
+    let key = |got: &Recorded| got.idempotency_key().expect("a key").to_owned();
+    requests.map(|got| (got.path.clone(), key(&got))).collect()
+}
+
+/// While it delivers: what the copy had pending is sent, and of that only what had been delivered
+/// since the copy was made is sent again, by the keys of before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_backup_repeats_only_what_was_delivered_since_with_the_same_keys() {
+    let slow = |url: &str| {
+        yaml(url).replace("breaker:", "rate_limit: { limit: 40, period: 1s }, breaker:")
+    };
+    let lost = Api::start().await;
+    let mut gateway = Gateway::start(&slow(&lost.url())).await;
+    let admin = gateway.admin().await;
+    for n in 0..BEFORE {
+        publish(&admin, n).await;
+    }
+    eventually("some are delivered", IN_TIME, || async { (lost.count() > 20).then_some(()) }).await;
+    let backup = gateway.folder().join("backup.db");
+    let statement = format!("VACUUM INTO '{}'", backup.display());
+    sqlite(&queue_of(&gateway), &statement).await;
+    let count = lost.count();
+    eventually("it goes on", IN_TIME, || async { (lost.count() > count + 40).then_some(()) }).await;
+    gateway.kill().await;
+
+    let held = sqlite(&backup, "SELECT pending || ' ' || delivered FROM route").await;
+    let (pending, delivered) = held.split_once(' ').expect("two numbers");
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    let (pending, delivered) = (number(pending), number(delivered));
+    let all = usize::try_from(BEFORE).expect("small");
+    assert!(pending > 0 && delivered > 0 && pending + delivered == all, "{held}");
+
+    let api = Api::start().await;
+    let mut restored = Gateway::new(&slow(&api.url()));
+    std::fs::create_dir_all(restored.folder().join("queue")).expect("writable");
+    std::fs::rename(&backup, queue_of(&restored)).expect("one disk");
+    restored.run().await;
+    eventually("nothing is left", IN_TIME, || async {
+        (restored.count("award-points", "pending").await == 0).then_some(())
+    })
+    .await;
+    let (there, here) = (sent(&lost), sent(&api));
+    assert_eq!(here.len(), pending, "each pending one, once");
+    let before: HashMap<_, _> = there.iter().cloned().collect();
+    let again = here.iter().filter(|(path, _)| before.contains_key(path));
+    let again: Vec<_> = again.inspect(|(path, key)| assert_eq!(before[path], *key)).collect();
+    assert!(!again.is_empty() && again.len() <= there.len() - delivered, "{}", again.len());
+    let paths: HashSet<_> = there.iter().chain(&here).map(|(path, _)| path).collect();
+    assert_eq!(paths.len(), all, "none is lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
