@@ -11,10 +11,10 @@ use super::{
 };
 
 const HEAD: &str = "\
-# Every key there is, in order: its default, or where there is none an example. Made from the schema,
-# and good as it stands: `tidegate check -c config/every-key.yaml`. Lines that begin with `#: ` are
-# alternatives to what is written beside them, or name files that are not here. README.md beside this
-# file explains them; TESTING.md is about `tests:`.
+# Every key there is, in order: its default, or where there is none an example. Made from the
+# schema, and good as it stands: `tidegate check -c config/every-key.yaml`. Lines that begin with
+# `#: ` are alternatives to what is written beside them, or name files that are not here. README.md
+# beside this file explains them; TESTING.md is about `tests:`.
 #
 # yaml-language-server: $schema=schema.json
 ";
@@ -132,7 +132,7 @@ impl Page<'_> {
         }
     }
 
-    /// Each source and target is in one of the routes; replies and `Retry-After` come of calls only.
+    /// Each source and target is in one of the routes; replies and `Retry-After` come of calls.
     fn belongs(&self, path: &str, key: &Key) -> bool {
         let first = self.route == 0;
         match (path, key.name) {
