@@ -305,8 +305,8 @@ pub trait Queue: Send + Sync + 'static {
     /// One bounded step of replaying or discarding all that `filter` finds and the action fits,
     /// the oldest first, so that those of one key keep their order: from `cursor` (exclusive) up;
     /// the active ones are left alone. A filter without a state means every state that the action
-    /// fits. A `dry` one only counts, and its cursors go downwards. Call it until [`Acted::next`] is
-    /// `None`; a delivery that a step replayed is not met again by the next.
+    /// fits. A `dry` one only counts, and its cursors go downwards. Call it until
+    /// [`Acted::next`] is `None`; a delivery that a step replayed is not met again by the next.
     fn act_on_many(
         &self,
         action: Action,

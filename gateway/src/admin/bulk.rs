@@ -308,8 +308,8 @@ impl Run {
         self.gone.is_cancelled() || self.inspect.stopping() || Instant::now() >= until
     }
 
-    /// As long as what began at `began` took; and longer while much of what is replayed waits, since
-    /// fresh events of its routes stand behind it. Where nothing gets on it goes on all the same.
+    /// As long as what began at `began` took; and longer while much of what is replayed waits,
+    /// since fresh events of its routes stand behind it. Where nothing gets on it goes on anyway.
     async fn rest(&self, began: Instant) {
         let most = Instant::now() + LONG_REST;
         let mut rest = began.elapsed();

@@ -11,12 +11,51 @@ use super::{
 };
 
 const HEAD: &str = "\
-# Every key there is, in order: its default, or where there is none an example. Made from the schema,
-# and good as it stands: `tidegate check -c config/every-key.yaml`. Lines that begin with `#: ` are
-# alternatives to what is written beside them, or name files that are not here. README.md beside this
-# file explains them; TESTING.md is about `tests:`.
+# Every key there is, in order: its default, or where there is none an example. Made from the
+# schema, and good as it stands: `tidegate check -c config/every-key.yaml`. Lines that begin with
+# `#: ` are alternatives to what is written beside them, or name files that are not here. README.md
+# beside this file explains them; TESTING.md is about `tests:`.
 #
 # yaml-language-server: $schema=schema.json
+";
+
+/// What is expected of the routes; TESTING.md explains it.
+const TESTS: &str = "
+# What is expected of them, played by `tidegate test`; nothing of it runs here
+tests:
+  an order becomes points:
+    route: award-points
+    given:
+      message:
+        body:
+          id: o-1
+          kind: order
+          customer: c7
+          at: '2026-01-01T00:00:00Z'
+          tenant: t1
+          data: { customerId: c7, orderId: o-1, total: 12.5, tenant: t1 }
+    answers:
+      - { status: 503, headers: { x-rate-limit-reset: '1767225607' } }
+      - { status: 202, body: { success: true } }
+    expect:
+      outcome: delivered
+      key: c7
+      waits: [7s]
+      requests:
+        - method: POST
+          path: '/v2/members/c7/points?source=%2Fshop&api_key=an-example-key-012345'
+          body: { points: 12, reference: o-1 }
+        - headers: { X-Order: o-1 }
+  a webhook becomes an event:
+    route: loyalty-webhooks
+    given:
+      webhook:
+        body:
+          items: [{ type: earned, data: { customerId: c7, total: 3 } }]
+    expect:
+      published:
+        - exchange: loyalty
+          key: loyalty.earned.v1
 ";
 
 /// The routes it has: between them every source and every target.
@@ -36,6 +75,7 @@ pub(super) fn page(active: Option<&str>) -> String {
         page.text.push('\n');
         page.key(section, "", 0, false);
     }
+    page.text.push_str(TESTS);
     page.text
 }
 
@@ -92,7 +132,7 @@ impl Page<'_> {
         }
     }
 
-    /// Each source and target is in one of the routes; replies and `Retry-After` come of calls only.
+    /// Each source and target is in one of the routes; replies and `Retry-After` come of calls.
     fn belongs(&self, path: &str, key: &Key) -> bool {
         let first = self.route == 0;
         match (path, key.name) {
