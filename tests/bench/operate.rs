@@ -67,7 +67,6 @@ async fn replay_beside_live_traffic(show: fn(&str)) {
     let gateway = Gateway::start(&format!(
         "\
 broker: {{ rabbitmq: {{ url: '{}' }} }}
-log: {{ level: error }}
 upstreams:
   api: {{ url: '{}', egress: {{ allow: [127.0.0.0/8] }} }}
 routes:
@@ -131,7 +130,6 @@ async fn lists_of_many(rows: u64, show: fn(&str)) {
     let mut gateway = Gateway::new(
         "\
 broker: { embedded: {} }
-log: { level: error }
 queue: { max_size: 100GiB, max_route_share: 1.0 }
 routes:
   other:
