@@ -51,7 +51,7 @@ pub struct RouteStatus {
     pub dedupe: Option<Duration>,
 }
 
-/// What [`Queue::list`] filters by. All of them must hold.
+/// What [`Queue::list`](super::Queue::list) filters by. All of them must hold.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Route names; empty is all.
