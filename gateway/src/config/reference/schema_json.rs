@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     super::schema::{Key, Kind, NameRule, Presence, ROOT, Shape},
     about::{about, line},
+    every_key::alternatives,
 };
 
 /// The schema.
@@ -48,7 +49,7 @@ fn shape(of: &Shape, path: &str) -> Value {
             let one = shape(below, path);
             json!({ "anyOf": [{ "type": "array", "items": one }, one] })
         }
-        Shape::Off(below) => json!({ "anyOf": [off(), shape(below, path)] }),
+        Shape::Off(below) => json!({ "anyOf": [off(), interpolated(), shape(below, path)] }),
         Shape::Scalar(kind) => json!({ "anyOf": [scalar(*kind), interpolated()] }),
         Shape::Any => json!({}),
     }
@@ -80,7 +81,22 @@ fn map(keys: &[Key], path: &str) -> Value {
     if !required.is_empty() {
         map["required"] = json!(required);
     }
+    let pairs = exclusive_pairs(keys, path);
+    if !pairs.is_empty() {
+        map["not"] = json!({ "anyOf": pairs });
+    }
     map
+}
+
+/// What may not be there together, where a map takes more than one of its keys.
+fn exclusive_pairs(keys: &[Key], path: &str) -> Vec<Value> {
+    let mut pairs = Vec::new();
+    for key in keys {
+        let Some(group) = alternatives(&join(path, key.name)) else { continue };
+        let others = group.iter().skip_while(|name| **name != key.name).skip(1);
+        pairs.extend(others.map(|other| json!({ "required": [key.name, other] })));
+    }
+    pairs
 }
 
 fn off() -> Value {

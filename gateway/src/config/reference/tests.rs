@@ -12,6 +12,10 @@ use super::{
 };
 use crate::config::{Environment, key_names, load};
 
+/// Of a line's key one of these is part where it is about `tests:`.
+const TESTS_ONLY: [&str; 9] =
+    ["tests", "given", "message", "answers", "expect", "requests", "published", "answer", "sign"];
+
 /// `config/`, as it is shipped.
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
@@ -40,12 +44,13 @@ fn the_files_in_config_are_current() {
 
 #[test]
 fn every_key_has_a_line_and_every_line_a_key() {
-    let names = key_names();
-    let paths = names.iter().map(|name| &name.path).filter(|path| !path.starts_with("tests"));
     let mut used = BTreeSet::new();
-    for path in paths {
+    for path in key_names().iter().map(|name| &name.path) {
         let (key, line, _) = about(path).unwrap_or_else(|| panic!("nothing is said of {path}"));
         assert!(!line.is_empty() && line.len() <= 90, "{path}: {line}");
+        // A line of a route's key that ends alike says nothing of a test's.
+        let of_a_test = TESTS_ONLY.iter().any(|part| key.split('.').any(|name| name == *part));
+        assert_eq!(path.starts_with("tests"), of_a_test, "{path} is told by `{key}`");
         used.insert(*key);
     }
     let all: BTreeSet<&str> = ABOUT.iter().map(|(key, ..)| *key).collect();
@@ -104,7 +109,17 @@ fn the_schema_refuses_what_has_another_shape() {
         upstream.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({ "upstreams": { "a": upstream } })
     };
-    assert_eq!(wrong(&schema, &upstream(json!({ "timeout": "5s" })), ""), Vec::<String>::new());
+    let oauth2 = json!({ "token_url": "https://a.example/t", "client_id": "c",
+        "client_secret": "s" });
+    let hmac = json!({ "header": "X-Signature", "secret": "s" });
+    for good in [
+        json!({ "timeout": "5s" }),
+        json!({ "breaker": "off" }),
+        json!({ "breaker": "${BREAKER:-off}" }),
+        json!({ "auth": { "oauth2": oauth2, "headers": { "X-A": "b" }, "hmac": hmac } }),
+    ] {
+        assert_eq!(wrong(&schema, &upstream(good), ""), Vec::<String>::new());
+    }
     for bad in [
         json!({ "upstream": {} }),
         json!({ "upstreams": { "a": {} } }),
@@ -116,6 +131,8 @@ fn the_schema_refuses_what_has_another_shape() {
         upstream(json!({ "breaker": { "failure": 5 } })),
         upstream(json!({ "rate_limit": [{ "period": "1s" }] })),
         json!({ "broker": { "rabbitmq": {}, "embedded": {} } }),
+        upstream(json!({ "auth": { "bearer": "t", "oauth2": oauth2 } })),
+        upstream(json!({ "auth": { "standard_webhooks": { "secret": "s" }, "hmac": hmac } })),
         json!({ "routes": { "r": { "to": { "http": { "upstream": "a" } } } } }),
         json!({ "log": { "level": "loud" } }),
         json!({ "queue": { "max_size": "8GB" } }),
@@ -146,6 +163,9 @@ fn yaml_files(folder: &Path, files: &mut Vec<PathBuf>) {
 /// What of `value` does not fit: the part of JSON Schema that the generator writes.
 fn wrong(schema: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
+    if !schema["not"].is_null() && wrong(&schema["not"], value, at).is_empty() {
+        found.push(format!("{at}: these exclude each other"));
+    }
     if let Some(any) = schema["anyOf"].as_array() {
         let tries: Vec<Vec<String>> = any.iter().map(|one| wrong(one, value, at)).collect();
         if tries.iter().all(|tried| !tried.is_empty()) {
@@ -180,7 +200,7 @@ fn wrong(schema: &Value, value: &Value, at: &str) -> Vec<String> {
     for item in value.as_array().into_iter().flatten() {
         found.extend(wrong(&schema["items"], item, &format!("{at}[]")));
     }
-    if let Some(members) = value.as_object().filter(|_| !schema["type"].is_null()) {
+    if let Some(members) = value.as_object() {
         found.extend(members_wrong(schema, members, at));
     }
     found
