@@ -262,7 +262,7 @@ pub(super) const ABOUT: &[About] = &[
     ("exchange", "Declared as a durable topic when missing", "loyalty"),
     ("key", "The routing key", ""),
     ("to.rabbitmq.headers", "Message headers", "{ x-origin: '{.source}' }"),
-    ("reply.headers", "Message headers", "{ x-origin: '{.event.source}' }"),
+    ("reply.headers", "Message headers; . is the reply itself", "{ x-origin: '{.source}' }"),
     ("envelope", "cloudevents, cloudevents-binary or metadata-data", ""),
     ("on_unroutable", "Nothing is bound: retry, dead or drop", ""),
     ("routes.reply", "What came of it, as an event; only with an http target", ""),

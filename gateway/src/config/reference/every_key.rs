@@ -25,6 +25,7 @@ const TESTS: &str = "
 tests:
   an order becomes points:
     route: award-points
+    now: '2026-01-01T00:00:00Z'
     given:
       message:
         body:
@@ -34,28 +35,67 @@ tests:
           at: '2026-01-01T00:00:00Z'
           tenant: t1
           data: { customerId: c7, orderId: o-1, total: 12.5, tenant: t1 }
+        #: # Instead of body, where it is not JSON
+        #: raw: 'o-1;12.5'
+        content_type: application/json
+        #: # Packed bodies are dead (invalid)
+        #: content_encoding: gzip
+        headers: { x-shop: s1 }
+        properties: { message_id: m-1 }
+        routing_key: order.confirmed.v1
+        exchange: orders
     answers:
-      - { status: 503, headers: { x-rate-limit-reset: '1767225607' } }
+      - { status: 503, headers: { x-rate-limit-reset: '1767225607' }, raw: '{}' }
+      - { fault: timeout }
       - { status: 202, body: { success: true } }
     expect:
       outcome: delivered
+      #: # Where the outcome is dead
+      #: reason: rejected
       key: c7
-      waits: [7s]
+      waits: [7s, 2s]
       requests:
         - method: POST
           path: '/v2/members/c7/points?source=%2Fshop&api_key=an-example-key-012345'
           body: { points: 12, reference: o-1 }
+          #: # Where encode is form
+          #: form: { points: '12' }
+        - raw: '{\"points\":12,\"reference\":\"o-1\"}'
         - headers: { X-Order: o-1 }
+      published:
+        - exchange: loyalty
+          key: loyalty.points-delivered.v1
+          content_type: application/cloudevents+json
+          headers: { x-origin: /loyalty }
+          event: { subject: c7, data: { order: o-1 } }
+  an order of nothing is filtered:
+    route: award-points
+    given:
+      event:
+        type: shop.order.v1
+        kind: order
+        data: { customerId: c7, orderId: o-2, total: 0 }
+    expect:
+      outcome: filtered
   a webhook becomes an event:
     route: loyalty-webhooks
     given:
       webhook:
+        query: ''
+        headers: { X-Sender: loyalty }
         body:
           items: [{ type: earned, data: { customerId: c7, total: 3 } }]
+        #: # Instead of body
+        #: form: { type: earned }
+        sign: true
     expect:
       published:
         - exchange: loyalty
           key: loyalty.earned.v1
+      answer:
+        status: 202
+        headers: { X-Received: 'yes' }
+        body: { ok: true }
 ";
 
 /// The routes it has: between them every source and every target.
