@@ -1,9 +1,12 @@
 //! `config/README.md`, the page that explains every key, held against the code: it names all keys
-//! there are and no others, with the defaults they have, and its examples are accepted.
+//! there are and no others, with the defaults they have, and its examples are accepted, by the
+//! schema for editors too.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
+use serde_json::{Value, json};
 use tidegate::config::{Environment, KeyName, key_names, load};
+use tidegate_tests::clients;
 
 /// What a row of a table says of a key.
 struct Row {
@@ -84,17 +87,74 @@ fn every_example_of_the_reference_is_accepted() {
     let examples = examples(&page());
     assert!(examples.len() > 30, "only {} examples", examples.len());
     for Example { line, kind, text } in examples {
-        let whole = match kind.as_str() {
-            "yaml" => text,
-            "yaml upstream" => of_upstream(&text),
-            "yaml route" => of_route(&text),
-            other => panic!("config/README.md:{line}: a block of `{other}`"),
-        };
+        let whole = whole(line, &kind, text);
         std::fs::write(&file, &whole).unwrap();
         let environment = Environment::default().with_stand_ins();
         if let Err(report) = load(std::slice::from_ref(&file), &environment) {
             panic!("config/README.md:{line}: refused:\n{report}\n\n{whole}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_validator_takes_what_is_shipped_by_the_schema_and_refuses_what_is_broken() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let text = std::fs::read_to_string(config.join("schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+
+    let mut good: Vec<(String, Value)> = Vec::new();
+    for Example { line, kind, text } in examples(&page()) {
+        let value = serde_saphyr::from_str(&whole(line, &kind, text)).unwrap();
+        good.push((format!("config/README.md:{line}"), value));
+    }
+    for folder in [config.clone(), config.join("plant-based-pizza"), config.join("products")] {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|extension| extension == "yaml") {
+                let text = std::fs::read_to_string(&file).unwrap();
+                good.push((file.display().to_string(), serde_saphyr::from_str(&text).unwrap()));
+            }
+        }
+    }
+    let values: Vec<Value> = good.iter().map(|(_, value)| value.clone()).collect();
+    for ((name, _), wrong) in good.iter().zip(clients::validate(&schema, &values).await) {
+        assert_eq!(wrong, Vec::<String>::new(), "{name}");
+    }
+
+    let broken = broken();
+    for (value, wrong) in broken.iter().zip(clients::validate(&schema, &broken).await) {
+        assert!(!wrong.is_empty(), "{value}");
+    }
+}
+
+/// An unknown key, a wrong type, a missing key, a word, a unit, a bound; two of what excludes.
+fn broken() -> Vec<Value> {
+    let upstream = |key: &str, value: Value| {
+        let mut upstream = json!({ "url": "https://a.example" });
+        upstream[key] = value;
+        json!({ "upstreams": { "a": upstream } })
+    };
+    vec![
+        json!({ "upstream": {} }),
+        json!({ "upstreams": { "a": {} } }),
+        json!({ "log": { "level": "loud" } }),
+        json!({ "queue": { "max_size": "8GB" } }),
+        json!({ "broker": { "rabbitmq": {}, "embedded": {} } }),
+        json!({ "routes": { "r": { "from": { "rabbitmq": {} }, "to": {} } } }),
+        upstream("timeout", json!("5 seconds")),
+        upstream("concurrency", json!(0)),
+        upstream("breaker", json!({ "failure": 5 })),
+        upstream("auth", json!({ "bearer": "t", "basic": { "username": "u", "password": "p" } })),
+    ]
+}
+
+/// The configuration that an example is, or is a part of.
+fn whole(line: usize, kind: &str, text: String) -> String {
+    match kind {
+        "yaml" => text,
+        "yaml upstream" => of_upstream(&text),
+        "yaml route" => of_route(&text),
+        other => panic!("config/README.md:{line}: a block of `{other}`"),
     }
 }
 

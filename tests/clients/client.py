@@ -5,6 +5,7 @@
     {"do": "parse", "content_type": …, "headers": {…}, "body": …}                  the CloudEvent
     {"do": "describe", "document": …, "answers": [{"path", "method", "status", "content_type",
      "body"}]}                                  what is wrong with the document or the answers
+    {"do": "validate", "schema": …, "values": […]}      of each value, what the schema says is wrong
 """
 
 import base64
@@ -100,6 +101,23 @@ def describe(question):
     return wrong
 
 
+def validate(question):
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(question["schema"])
+    validator = Draft202012Validator(question["schema"])
+    return [
+        [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+        for value in question["values"]
+    ]
+
+
 question = json.load(sys.stdin)
-verbs = {"sign": sign, "verify": verify, "parse": parse, "describe": describe}
+verbs = {
+    "sign": sign,
+    "verify": verify,
+    "parse": parse,
+    "describe": describe,
+    "validate": validate,
+}
 print(json.dumps(verbs[question["do"]](question)))

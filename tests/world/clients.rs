@@ -58,6 +58,13 @@ pub async fn describe(document: &Value, answers: &Value) -> Vec<String> {
     wrong.map(|one| one.as_str().expect("text").to_owned()).collect()
 }
 
+/// What a JSON Schema validator finds wrong with each of `values`, held against `schema`; it
+/// panics where `schema` is none.
+pub async fn validate(schema: &Value, values: &[Value]) -> Vec<Vec<String>> {
+    let wrong = ask(&json!({ "do": "validate", "schema": schema, "values": values })).await;
+    serde_json::from_value(wrong).expect("a list of lists of text")
+}
+
 /// The Python that the clients are installed for.
 pub(crate) fn python() -> PathBuf {
     let python = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/clients/bin/python");

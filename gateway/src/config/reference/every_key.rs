@@ -38,7 +38,7 @@ tests:
         #: # Instead of body, where it is not JSON
         #: raw: 'o-1;12.5'
         content_type: application/json
-        #: # Packed bodies are dead (invalid)
+        #: # A packed body is not looked into
         #: content_encoding: gzip
         headers: { x-shop: s1 }
         properties: { message_id: m-1 }
