@@ -11,3 +11,5 @@ pub use schema_json::schema_json;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::refusals;

@@ -10,6 +10,8 @@ mod webhooks;
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::*;
 
 /// A folder of files, gone when dropped.
@@ -29,7 +31,35 @@ impl Folder {
     }
 
     fn load(&self, env: &[(&str, &str)]) -> Result<Loaded, Report> {
-        load(&[self.path().to_owned()], &env.iter().copied().collect())
+        let loaded = load(&[self.path().to_owned()], &env.iter().copied().collect());
+        self.agrees_with_the_schema(&loaded);
+        loaded
+    }
+
+    /// What is accepted an editor must not underline, and what has the wrong shape it must.
+    #[track_caller]
+    fn agrees_with_the_schema(&self, loaded: &Result<Loaded, Report>) {
+        let mut refusals = Vec::new();
+        for entry in std::fs::read_dir(self.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy();
+            let is_read = [".yaml", ".yml"].iter().any(|ending| name.ends_with(ending));
+            if !is_read || name.starts_with('.') || path.is_dir() {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            // What is not YAML, or not text, no schema is asked about.
+            let Ok(value) = serde_saphyr::from_str::<Option<Value>>(&text) else { return };
+            refusals.extend(reference::refusals(&value.unwrap_or_else(|| json!({}))));
+        }
+        match loaded {
+            Ok(_) => assert_eq!(refusals, Vec::<String>::new(), "the schema refuses it"),
+            Err(report) => {
+                let misshapen = report.problems.iter().find(|problem| is_of_shape(problem));
+                let missed = misshapen.filter(|_| refusals.is_empty());
+                assert_eq!(missed, None, "the schema accepts it");
+            }
+        }
     }
 
     /// `text` without this folder's own path.
@@ -38,8 +68,22 @@ impl Folder {
     }
 }
 
+/// Whether it is about keys and kinds of value, which a schema can tell, in a file.
+fn is_of_shape(problem: &Problem) -> bool {
+    let told = ["there is no such key", "must be a map (", "must be a list (", "takes one of "];
+    let in_file = matches!(problem.place, Place::File { .. });
+    in_file && told.iter().any(|words| problem.message.starts_with(words))
+}
+
 fn load_text(yaml: &str) -> Result<Loaded, Report> {
     Folder::new(&[("a.yaml", yaml)]).load(&[])
+}
+
+/// The same without asking the schema, for text that comes about by chance: how it reads what YAML
+/// leaves open is its own affair.
+fn load_chance(yaml: &str) -> Result<Loaded, Report> {
+    let folder = Folder::new(&[("a.yaml", yaml)]);
+    load(&[folder.path().to_owned()], &Environment::default())
 }
 
 /// The configuration in `yaml`, which must be valid.

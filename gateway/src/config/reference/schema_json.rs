@@ -88,19 +88,21 @@ fn map(keys: &[Key], path: &str) -> Value {
     map
 }
 
-/// What may not be there together, where a map takes more than one of its keys.
+/// What may not be there together, where a map takes more than one of its keys. A map that is left
+/// empty is null, of which `required` alone would hold.
 fn exclusive_pairs(keys: &[Key], path: &str) -> Vec<Value> {
     let mut pairs = Vec::new();
     for key in keys {
         let Some(group) = alternatives(&join(path, key.name)) else { continue };
         let others = group.iter().skip_while(|name| **name != key.name).skip(1);
-        pairs.extend(others.map(|other| json!({ "required": [key.name, other] })));
+        pairs
+            .extend(others.map(|other| json!({ "type": "object", "required": [key.name, other] })));
     }
     pairs
 }
 
 fn off() -> Value {
-    json!({ "enum": ["off", false] })
+    json!({ "enum": ["off", "false", false] })
 }
 
 /// `${VAR}` stands for any value.
@@ -143,6 +145,8 @@ fn scalar(kind: Kind) -> Value {
             { "type": "string", "pattern": "^([1-5]([0-9]{2}|xx)|connect|ambiguous|default)$" },
         ] }),
         Kind::RequestPath | Kind::WebhookPath => json!({ "type": "string", "pattern": "^/" }),
+        // Empty too: `description:` and nothing behind it.
+        Kind::AnyText => json!({ "type": ["string", "number", "boolean", "null"] }),
         // YAML types what is not quoted; it is read as the text it was written as.
         _ => json!({ "type": ["string", "number", "boolean"] }),
     }

@@ -336,3 +336,9 @@ fn fits(pattern: &str, text: &str) -> bool {
     let input = Input::json(Value::from(text).to_string().into()).unwrap();
     program.run(&input, &Variables::default()).unwrap().is_true()
 }
+
+/// What `config/schema.json` finds wrong with `value`.
+pub(in crate::config) fn refusals(value: &Value) -> Vec<String> {
+    static SCHEMA: std::sync::LazyLock<Value> = std::sync::LazyLock::new(schema_json);
+    wrong(&SCHEMA, value, "")
+}

@@ -168,7 +168,7 @@ proptest! {
 
     #[test]
     fn any_text_is_loaded_or_refused(text in "[ -~\n\t\u{e4}\u{1f355}]{0,200}") {
-        let _ = load_text(&text);
+        let _ = load_chance(&text);
     }
 
     #[test]
@@ -192,7 +192,7 @@ proptest! {
         };
         let at = (0..=at.min(yaml.len())).rev().find(|at| yaml.is_char_boundary(*at)).unwrap_or(0);
         yaml.insert_str(at, &with);
-        let _ = load_text(&yaml);
+        let _ = load_chance(&yaml);
     }
 
     /// As many problems as there are mistakes, wherever they are.
