@@ -80,6 +80,31 @@ fn settings_default_as_documented() {
     assert!(telemetry.is_none());
 }
 
+/// It shows defaults as they are: writing them out changes nothing.
+#[test]
+fn every_key_yaml_sets_what_would_be_there_without_it() {
+    let written = accepted(&every_key());
+    let without = accepted("upstreams: { loyalty: { url: 'https://a.example' } }\n");
+    let (page, none) = (&written.settings, &without.settings);
+    for (page, none) in [
+        (format!("{:?}", page.queue), format!("{:?}", none.queue)),
+        (format!("{:?}", page.broker), format!("{:?}", none.broker)),
+        (format!("{:?}", page.shutdown), format!("{:?}", none.shutdown)),
+        (format!("{:?}", page.log), format!("{:?}", none.log)),
+        (page.admin.listen.to_string(), none.admin.listen.to_string()),
+    ] {
+        assert_eq!(page, none);
+    }
+    // Of the listener the address that senders call is an example.
+    let server = ServerConfig { public_url: None, ..page.server.clone() };
+    assert_eq!(format!("{server:?}"), format!("{:?}", none.server));
+
+    let (page, none) = (&written.upstreams["loyalty"], &without.upstreams["loyalty"]);
+    assert_eq!((page.timeout, page.concurrency), (none.timeout, none.concurrency));
+    assert_eq!(format!("{:?}", page.retry), format!("{:?}", none.retry));
+    assert_eq!(format!("{:?}", page.breaker), format!("{:?}", none.breaker));
+}
+
 #[test]
 fn traces_want_a_collector_and_default_to_one_in_ten() {
     let telemetry = |yaml: &str| accepted(yaml).settings.telemetry.unwrap();
