@@ -10,6 +10,7 @@ mod config_tests;
 mod control;
 mod deploy;
 mod events_to_apis;
+mod faults;
 mod logs;
 mod product_webhooks;
 mod products;

@@ -1,0 +1,1 @@
+//! Faults of RabbitMQ and of the way to it.

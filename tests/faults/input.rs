@@ -1,0 +1,1 @@
+//! What others send that is no event, too large, or meant to harm.

@@ -1,0 +1,1 @@
+//! Faults of the process and of its machine.

@@ -1,0 +1,1 @@
+//! Faults of third-party APIs and of the way to them.
