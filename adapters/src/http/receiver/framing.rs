@@ -7,27 +7,32 @@
 //! ours to see, the length is gone; so the bytes are watched as they come in.
 //!
 //! What is watched is small: the heads, and the lengths that tell where the next head begins. A
-//! head
-//! with a transfer coding is the last that is watched, for its connection ends with its answer.
+//! head with a transfer coding is the last that is watched, for its connection ends with its answer.
 //!
 //! Beside that, the first head has a deadline here: hyper's own begins when it knows the protocol,
 //! which a sender that says nothing never tells.
+//!
+//! And who is answered before its body was read may still be sending. A socket closed on bytes that
+//! nobody read resets the connection, and the reset can overtake the answer (RFC 9112 §9.6): the
+//! sender would never learn that its body is too large, and send it again. So such a connection is
+//! closed for writing first, and what comes is thrown away until the sender has closed, too.
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http::{StatusCode, Version, header, request::Parts};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::problem::Refusal;
@@ -35,6 +40,10 @@ use crate::Rejection;
 
 /// hyper refuses longer heads by itself.
 const HEAD_MAX: usize = 64 << 10;
+
+/// How long a sender that is answered already may send on, and how long it may say nothing.
+const LINGER: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What was seen on one connection.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +59,15 @@ pub(super) struct Watched<S> {
     place: Place,
     /// Until when the first head must be there.
     first: Option<Pin<Box<Sleep>>>,
+    /// Closed for writing, while the sender still sends.
+    closing: Option<Closing>,
+}
+
+/// What is left of a connection whose last answer is out.
+#[derive(Debug)]
+struct Closing {
+    silence: Pin<Box<Sleep>>,
+    end: Pin<Box<Sleep>>,
 }
 
 /// Where on the connection we are.
@@ -59,6 +77,8 @@ enum Place {
     Head(Vec<u8>),
     /// Within a body: so many bytes until the next head.
     Body(u64),
+    /// Within a body whose end is not looked for.
+    Coded,
     /// Nothing more to watch.
     Over,
 }
@@ -96,7 +116,43 @@ impl<S> Watched<S> {
     /// `stream`, whose first head must come within `patience`.
     pub(super) fn new(stream: S, framing: Framing, patience: Duration) -> Self {
         let first = Some(Box::pin(sleep(patience)));
-        Self { stream, framing, place: Place::Head(Vec::new()), first }
+        Self { stream, framing, place: Place::Head(Vec::new()), first, closing: None }
+    }
+}
+
+impl Closing {
+    fn new() -> Self {
+        Self { silence: Box::pin(sleep(SILENCE)), end: Box::pin(sleep(LINGER)) }
+    }
+
+    /// Ready once nothing more is to be expected from `stream`.
+    fn poll<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut thrown_away = [MaybeUninit::uninit(); 8192];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut thrown_away);
+            match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.silence.as_mut().reset(Instant::now() + SILENCE);
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+            // One that always has more to send is heard to the end of its time.
+            if self.end.deadline() <= Instant::now() {
+                return Poll::Ready(());
+            }
+        }
+        let ended = |sleep: &mut Pin<Box<Sleep>>, context: &mut Context<'_>| {
+            sleep.as_mut().poll(context).is_ready()
+        };
+        match ended(&mut self.silence, context) || ended(&mut self.end, context) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }
 
@@ -105,7 +161,7 @@ impl Place {
     fn pass(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             match self {
-                Self::Over => return false,
+                Self::Coded | Self::Over => return false,
                 Self::Body(left) => {
                     let passed = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     *left -= passed as u64;
@@ -125,7 +181,7 @@ impl Place {
                     }
                     let lengths = Lengths::of(head);
                     if lengths.coded {
-                        *self = Self::Over;
+                        *self = Self::Coded;
                         return lengths.length.is_some();
                     }
                     *self = match lengths.length {
@@ -213,7 +269,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -227,7 +283,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        if this.closing.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if !matches!(this.place, Place::Body(_) | Place::Coded) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let closing = this.closing.get_or_insert_with(Closing::new);
+        closing.poll(&mut this.stream, context).map(Ok)
     }
 }
 

@@ -209,6 +209,22 @@ async fn each_refusal_has_its_status_its_problem_and_its_count() {
 }
 
 #[tokio::test]
+async fn who_sends_a_large_body_whole_before_it_listens_still_reads_why_it_is_refused() {
+    let scene = Scene::start().await;
+    // More than the buffers of both sockets hold, and more than the receiver wants to read.
+    let large = "x".repeat(16 << 20);
+    let chunked = post("/hook", "", "").replace("content-length: 0", "transfer-encoding: chunked");
+    let chunked = format!("{chunked}{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    for request in [post("/hook", "", &large), chunked] {
+        let mut stream = scene.connect().await;
+        stream.write_all(request.as_bytes()).await.expect("no reset while it sends");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("no reset before the answer is read");
+        assert_eq!(status(&answer), 413, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_limit_and_a_full_queue_say_when_to_come_again() {
     let scene = Scene::start().await;
     *scene.recorder.limit.lock() = Err(Duration::from_millis(1_200));
