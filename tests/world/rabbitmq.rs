@@ -92,6 +92,12 @@ impl Node {
         &self.root
     }
 
+    /// The process id of its Erlang machine.
+    pub async fn pid(&self) -> u32 {
+        let pid = self.eval("list_to_integer(os:getpid()).").await;
+        pid.as_u64().and_then(|pid| pid.try_into().ok()).expect("a process id")
+    }
+
     /// How many consume `queue` of the default virtual host.
     pub async fn consumers(&self, queue: &str) -> u64 {
         self.root.consumers(queue).await
