@@ -37,9 +37,8 @@ const QUEUE: &str = "tidegate.bench";
 pub(crate) async fn run(node: &Node, table: &mut Table) {
     let (mut by_hand, mut gateway) = (0.0_f64, 0.0_f64);
     for round in 1..=ROUNDS {
-        let cpu = Cpu::start(&[("this", std::process::id()), ("rabbitmq", node.pid().await)]);
-        let hand = run_baseline(&node.vhost().await).await;
-        show(&format!("round {round}: by hand  {hand:7.0}/s; {}", cpu.per(EVENTS)));
+        let (hand, cost) = run_baseline(node).await;
+        show(&format!("round {round}: by hand  {hand:7.0}/s; {cost}"));
         let (ours, cost) = run_gateway(node).await;
         show(&format!("         tidegate {ours:7.0}/s; {cost}"));
         by_hand = by_hand.max(hand);
@@ -55,14 +54,16 @@ pub(crate) async fn run(node: &Node, table: &mut Table) {
 }
 
 /// Events per second, from the first request to the last.
-async fn run_baseline(broker: &Vhost) -> f64 {
+async fn run_baseline(node: &Node) -> (f64, String) {
+    let broker = node.vhost().await;
     let sink = Sink::start().await;
     baseline::declare(&broker.url(), QUEUE).await;
-    fill(broker).await;
+    fill(&broker).await;
+    let cpu = Cpu::start(&[("this", std::process::id()), ("rabbitmq", node.pid().await)]);
     let consumer = tokio::spawn(baseline::run(broker.url(), QUEUE, sink.url()));
     let rate = rate(&sink).await;
     consumer.abort();
-    rate
+    (rate, cpu.per(EVENTS))
 }
 
 async fn run_gateway(node: &Node) -> (f64, String) {
@@ -73,7 +74,6 @@ async fn run_gateway(node: &Node) -> (f64, String) {
     let yaml = format!(
         "\
 broker: {{ rabbitmq: {{ url: '{}' }} }}
-log: {{ level: warn }}
 upstreams:
   sink: {{ url: '{}', concurrency: 64, egress: {{ allow: [127.0.0.0/8] }} }}
 routes:
@@ -91,9 +91,21 @@ routes:
         [("sink", std::process::id()), ("rabbitmq", rabbitmq), ("tidegate", gateway.pid())];
     let cpu = Cpu::start(&processes);
     let rate = rate(&sink).await;
-    let cost = cpu.per(EVENTS);
+    let cost = format!("{}; {}", cpu.per(EVENTS), commits(&gateway).await);
     gateway.kill().await;
     (rate, cost)
+}
+
+/// How often the queue committed, and how long that took, in words.
+async fn commits(gateway: &Gateway) -> String {
+    let metrics = gateway.text("/metrics").await;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or(f64::NAN)
+    };
+    let (count, sum) =
+        (value("tidegate_queue_commit_seconds_count"), value("tidegate_queue_commit_seconds_sum"));
+    format!("{count} commits of {:.1} ms", sum / count * 1e3)
 }
 
 async fn rate(sink: &Sink) -> f64 {

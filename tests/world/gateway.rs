@@ -296,7 +296,7 @@ pub fn client() -> reqwest::Client {
     CLIENT.get_or_init(build).clone()
 }
 
-/// The binary under test, built once per test run.
+/// The binary under test: built once per test run, or the one that `TIDEGATE_BINARY` names.
 #[must_use]
 pub fn binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -304,6 +304,9 @@ pub fn binary() -> PathBuf {
 }
 
 fn build_binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("TIDEGATE_BINARY") {
+        return named.into();
+    }
     let tests = std::env::current_exe().expect("the test's own path");
     let folder = tests.parent().expect("an executable lies in a folder");
     // Tests lie in target/<profile>/deps, the bench beside the binary.

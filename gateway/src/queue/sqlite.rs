@@ -93,7 +93,7 @@ impl SqliteQueue {
         disk::prepare(&options.path)?;
         let lock = Lock::take(&options.path)?;
         schema::check_format(&options.path)?;
-        let connection = schema::open_writer(&options.path)?;
+        let mut connection = schema::open_writer(&options.path)?;
         let ledger = Ledger::load(&connection).map_err(schema::store)?;
         let next_id = reader::last_id(&connection).map_err(schema::store)?;
         let ballast = Ballast::new(&options.path, options.bounds.max_size);
@@ -104,7 +104,7 @@ impl SqliteQueue {
             shared.feed(&row.name).pause(true);
         }
         shared.stopped(reader::stopped(&connection).map_err(schema::store)?);
-        let pressure = Arc::new(Pressure::default());
+        let pressure = Pressure::watch(&mut connection).map_err(schema::store)?;
         let checkpoints = schema::open_writer(&options.path)?;
         let no_thread = |error: std::io::Error| QueueError::Store(error.to_string().into());
         let checkpoint =

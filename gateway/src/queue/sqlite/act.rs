@@ -140,7 +140,6 @@ impl Transaction<'_> {
         if may_go {
             self.make_due(index, id.0)?;
         }
-        self.effects.written += 4 * ROW_BYTES;
         self.effects.replayed.insert(route);
         Ok(Ok(()))
     }
@@ -177,7 +176,6 @@ impl Transaction<'_> {
         if let Some(lane) = &standing.lane {
             self.leave_lane(index, lane, id.0)?;
         }
-        self.effects.written += 4 * ROW_BYTES;
         Ok(Ok(()))
     }
 

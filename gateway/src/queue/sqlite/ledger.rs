@@ -25,6 +25,8 @@ pub(super) struct Row {
     pub(super) history_bytes: u64,
     /// Ids remembered.
     pub(super) seen: u64,
+    /// The buckets in which there are remembered ids, the highest first.
+    pub(super) buckets: Vec<i64>,
     /// By the repeat clock: what was seen before this may have been forgotten for want of room.
     pub(super) seen_from_ms: i64,
     /// The repeat clock: milliseconds the source was connected, all runs together.
@@ -156,6 +158,7 @@ impl Ledger {
                 live_bytes: unsigned(row, 8)?,
                 history_bytes: unsigned(row, 9)?,
                 seen: unsigned(row, 10)?,
+                buckets: Vec::new(),
                 seen_from_ms: row.get(11)?,
                 running_since: None,
                 oldest: [i64::MAX; 4],
@@ -166,6 +169,7 @@ impl Ledger {
             connection.prepare("SELECT min(id) FROM settled WHERE route = ?1 AND state = ?2")?;
         for row in rows {
             let mut row = row?;
+            row.buckets = super::seen::buckets(connection, row.no)?;
             for state in [State::Delivered, State::Dead, State::Discarded] {
                 let id = oldest.query_row((row.no, state_number(state)), |row| row.get(0))?;
                 row.oldest_is(state, Option::unwrap_or(id, i64::MAX));
@@ -194,6 +198,7 @@ impl Ledger {
             live_bytes: 0,
             history_bytes: 0,
             seen: 0,
+            buckets: Vec::new(),
             seen_from_ms: 0,
             clock_ms: 0,
             running_since: None,
@@ -220,6 +225,11 @@ impl Ledger {
 
     pub(super) fn find(&self, name: &str) -> Option<&Row> {
         self.by_name.get(name).map(|index| &self.rows[*index])
+    }
+
+    /// Where the route of that name is.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The route whose settled deliveries in `state` begin with the lowest id, that id, and where

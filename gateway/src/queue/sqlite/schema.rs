@@ -103,7 +103,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     let connection = Connection::open(path).map_err(store)?;
     connection
         .execute_batch(
-            "PRAGMA page_size = 8192;
+            "PRAGMA page_size = 4096;
              PRAGMA auto_vacuum = INCREMENTAL;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;

@@ -4,7 +4,7 @@
 //! is left of the window is shown to whoever asks: a window that is silently shorter than promised
 //! would be found out by a duplicate.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use tidegate_adapters::Event;
 
@@ -24,12 +24,11 @@ impl Transaction<'_> {
     ) -> rusqlite::Result<Option<i64>> {
         let row = self.ledger.get(index);
         let clock = row.clock_ms(self.now);
-        let width = bucket_width(window);
         let oldest = clock - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(
             "SELECT id, at FROM seen WHERE route = ?1 AND bucket = ?2 AND key = ?3",
         )?;
-        for bucket in (oldest.div_euclid(width)..=clock.div_euclid(width)).rev() {
+        for bucket in &row.buckets {
             let found: Option<(i64, i64)> = statement
                 .query_row(params![row.no, bucket, &key[..]], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
@@ -73,6 +72,11 @@ impl Transaction<'_> {
         }
         let row = self.ledger.change(index);
         row.seen += 1;
+        let bucket = clock.div_euclid(width);
+        // The highest first: that is where it is, but for the first id of a bucket.
+        if let Err(place) = row.buckets.binary_search_by(|known| bucket.cmp(known)) {
+            row.buckets.insert(place, bucket);
+        }
         if row.seen > self.caps.seen {
             self.forget_oldest(index, width)?;
         }
@@ -82,12 +86,7 @@ impl Transaction<'_> {
     /// Makes room for one more id: two of the oldest bucket go, so that it gets better.
     fn forget_oldest(&mut self, index: usize, width: i64) -> rusqlite::Result<()> {
         let no = self.ledger.get(index).no;
-        let oldest: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT bucket FROM seen WHERE route = ?1 ORDER BY bucket LIMIT 1")?
-            .query_row([no], |row| row.get(0))
-            .optional()?;
-        let Some(bucket) = oldest else { return Ok(()) };
+        let Some(bucket) = self.ledger.get(index).buckets.last().copied() else { return Ok(()) };
         let forgotten = self
             .connection
             .prepare_cached(
@@ -98,6 +97,9 @@ impl Transaction<'_> {
         let now = self.now;
         let row = self.ledger.change(index);
         row.seen = row.seen.saturating_sub(forgotten as u64);
+        if forgotten < 2 {
+            row.buckets.pop();
+        }
         let from = bucket.saturating_add(1).saturating_mul(width).min(row.clock_ms(now));
         if row.seen_from_ms == 0 {
             tracing::warn!(
@@ -110,37 +112,61 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Forgets up to `most` ids of each route that have left its repeat window.
+    /// Forgets up to `most` ids that have left the repeat windows of their routes.
     pub(super) fn forget_seen(&mut self, most: usize) -> rusqlite::Result<usize> {
         let mut forgotten = 0;
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
         for index in 0..self.ledger.len() {
             let row = self.ledger.get(index);
             let Some(settings) = &row.settings else { continue };
             let window = settings.dedupe.unwrap_or_default();
             let oldest =
                 row.clock_ms(self.now) - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-            let bucket = oldest.div_euclid(bucket_width(window));
-            let (no, seen_from_ms) = (row.no, row.seen_from_ms);
-            let gone = self
-                .connection
-                .prepare_cached(
-                    "DELETE FROM seen WHERE (route, bucket, key) IN
-                     (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket < ?2
-                      LIMIT ?3)",
-                )?
-                .execute(params![no, bucket, limit])?;
-            if gone > 0 {
-                let row = self.ledger.change(index);
-                row.seen = row.seen.saturating_sub(gone as u64);
+            let first = oldest.div_euclid(bucket_width(window));
+            let seen_from_ms = row.seen_from_ms;
+            while let Some(bucket) = self.ledger.get(index).buckets.last().copied()
+                && bucket < first
+                && forgotten < most
+            {
+                forgotten += self.forget_bucket(index, bucket, most - forgotten)?;
             }
             if seen_from_ms != 0 && seen_from_ms < oldest {
                 self.ledger.change(index).seen_from_ms = 0;
             }
-            forgotten += gone;
         }
         Ok(forgotten)
     }
+
+    /// Forgets up to `most` ids of a bucket, and the bucket when it is empty then.
+    fn forget_bucket(&mut self, index: usize, bucket: i64, most: usize) -> rusqlite::Result<usize> {
+        let no = self.ledger.get(index).no;
+        let gone = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM seen WHERE (route, bucket, key) IN
+                 (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket = ?2 LIMIT ?3)",
+            )?
+            .execute(params![no, bucket, i64::try_from(most).unwrap_or(i64::MAX)])?;
+        let row = self.ledger.change(index);
+        row.seen = row.seen.saturating_sub(gone as u64);
+        if gone < most {
+            row.buckets.retain(|known| *known != bucket);
+        }
+        Ok(gone)
+    }
+}
+
+/// The buckets of the route `no`, the highest first; one short look each.
+pub(super) fn buckets(connection: &Connection, no: i64) -> rusqlite::Result<Vec<i64>> {
+    let mut below = connection.prepare_cached(
+        "SELECT bucket FROM seen WHERE route = ?1 AND bucket < ?2 ORDER BY bucket DESC LIMIT 1",
+    )?;
+    let mut buckets = Vec::new();
+    let mut last = i64::MAX;
+    while let Some(bucket) = below.query_row([no, last], |row| row.get(0)).optional()? {
+        buckets.push(bucket);
+        last = bucket;
+    }
+    Ok(buckets)
 }
 
 /// 128 bits of SHA-256: ids come from outside, and a collision that can be made would make an

@@ -3,7 +3,7 @@
 use rusqlite::params;
 use tidegate_adapters::Delivery;
 
-use super::transaction::{ROW_BYTES, Transaction, delivery_bytes, lane_of};
+use super::transaction::{Transaction, delivery_bytes, lane_of};
 use crate::queue::{AttemptRecord, Outcome, QueueError, Reply, Settlement, Space, State};
 
 /// Attempts kept of each delivery.
@@ -17,10 +17,7 @@ impl Transaction<'_> {
     ) -> rusqlite::Result<Result<(), QueueError>> {
         let Settlement { delivery, outcome, attempt, reply } = settlement;
         let id = delivery.id.0;
-        let Some(index) = self.ledger.find(&delivery.route).map(|row| row.no) else {
-            return Ok(Err(QueueError::Missing(delivery.id)));
-        };
-        let Some(index) = self.ledger.by_no(index) else {
+        let Some(index) = self.ledger.position(&delivery.route) else {
             return Ok(Err(QueueError::Missing(delivery.id)));
         };
         let no = self.ledger.get(index).no;
@@ -105,7 +102,6 @@ impl Transaction<'_> {
         }
         let bytes =
             (exchange.request.len() + exchange.response.len() + attempt.detail.len()) as u64;
-        self.effects.written += bytes + ROW_BYTES;
         Ok(bytes)
     }
 }

@@ -74,8 +74,6 @@ pub(super) struct Effects {
     pub(super) pauses: Vec<(Arc<str>, bool)>,
     /// Upstreams paused or resumed.
     pub(super) upstreams: Vec<(Arc<str>, bool)>,
-    /// About how many bytes were written.
-    pub(super) written: u64,
     /// Deliveries pruned, by route.
     pub(super) pruned: Vec<(Arc<str>, u64)>,
 }
@@ -89,9 +87,9 @@ impl Transaction<'_> {
         batch: &[Append],
         space: Space,
     ) -> rusqlite::Result<Result<Vec<Appended>, AppendError>> {
-        let Some(row) = self.ledger.find(route) else { return Ok(Err(AppendError::Closed)) };
+        let Some(index) = self.ledger.position(route) else { return Ok(Err(AppendError::Closed)) };
+        let row = self.ledger.get(index);
         let Some(settings) = row.settings.clone() else { return Ok(Err(AppendError::Closed)) };
-        let Some(index) = self.ledger.by_no(row.no) else { return Ok(Err(AppendError::Closed)) };
         let size: u64 = batch.iter().map(append_bytes).sum();
         let capped = space == Space::Capped;
         if capped && row.live_bytes + size > self.caps.route {
@@ -198,7 +196,6 @@ impl Transaction<'_> {
             attributes,
             data
         ])?;
-        self.effects.written += (attributes.len() + data.len()) as u64 + ROW_BYTES;
         Ok(())
     }
 

@@ -281,7 +281,7 @@ impl Writer {
         for (command, answer) in commands.into_iter().zip(answers) {
             command.answer(answer);
         }
-        self.pressure.committed(effects.written);
+        self.pressure.committed(&self.connection);
     }
 
     fn configure(&mut self, settings: Vec<RouteSettings>) -> Result<(), QueueError> {
