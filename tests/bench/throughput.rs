@@ -105,7 +105,11 @@ async fn commits(gateway: &Gateway) -> String {
     };
     let (count, sum) =
         (value("tidegate_queue_commit_seconds_count"), value("tidegate_queue_commit_seconds_sum"));
-    format!("{count} commits of {:.1} ms", sum / count * 1e3)
+    let io = std::fs::read_to_string(format!("/proc/{}/io", gateway.pid())).unwrap_or_default();
+    let written = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    let written = written.and_then(|bytes| bytes.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    let each = written / EVENTS as f64 / 1024.0;
+    format!("{count} commits of {:.1} ms, {each:.1} KiB written each", sum / count * 1e3)
 }
 
 async fn rate(sink: &Sink) -> f64 {
