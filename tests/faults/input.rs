@@ -1,1 +1,3 @@
 //! What others send that is no event, too large, or meant to harm.
+
+mod amqp;
