@@ -370,6 +370,15 @@ routes:
     assert!(why.contains("routes.r.to.http.path"), "{why}");
     assert_eq!(generation().await, 3);
     assert!(gateway.text("/metrics").await.contains("tidegate_config_last_reload_success 0"));
+    let ready = format!("{}/readyz", gateway.admin().await);
+    let ready = tidegate_tests::gateway::client().get(ready).send().await.expect("an answer");
+    assert!(ready.status().is_success(), "what is in force works as before: {ready:?}");
+    let before = api.count();
+    gateway.verb(&["emit", "t", "--id", "3", "--exchange", "orders"]).await;
+    eventually("it goes where it went", IN_TIME, || async {
+        (api.count() == before + 1 && api.requests()[before as usize].path == "/two").then_some(())
+    })
+    .await;
     assert!(!gateway.log().contains("token-0123"), "no secret is logged");
 }
 

@@ -1,23 +1,18 @@
 //! Signatures: of other bytes, by other means, of another time, and a second time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use tidegate_tests::eventually;
 
 use super::{IN_TIME, Site};
+use crate::products::now;
 
 /// Two secrets, as while one replaces the other.
 pub(super) const OLD: &str = "whsec_b2xkLXNlY3JldC1vbGQtc2VjcmV0LW9sZA==";
 pub(super) const NEW: &str = "whsec_bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==";
 
 const BODY: &str = r#"{ "b": 1.0, "a": "\u00e9", "a": 2 }"#;
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
-}
 
 fn signature(secret: &str, id: &str, time: u64, body: &str) -> String {
     let key = STANDARD.decode(secret.trim_start_matches("whsec_")).expect("Base64");
@@ -40,7 +35,7 @@ fn genuine(secret: &str, id: &str, time: u64, body: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n6_n13_what_is_signed_are_the_bytes_that_came_and_nothing_else_proves_them() {
     let site = Site::start("").await;
-    let time = now();
+    let time = now().as_secs();
     let good = genuine(NEW, "m", time, BODY);
     let plain = signature(NEW, "m", time, BODY);
     let reordered = r#"{"a":2,"b":1}"#;
@@ -85,7 +80,7 @@ async fn n6_n13_what_is_signed_are_the_bytes_that_came_and_nothing_else_proves_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n14_n15_a_replay_is_answered_and_not_taken_again_and_an_old_one_is_refused() {
     let mut site = Site::start("").await;
-    let time = now();
+    let time = now().as_secs();
     let first = genuine(NEW, "m", time, BODY);
     let said = site.post("/signed", &first, BODY.as_bytes()).await;
     assert!(said.status == 202 && !said.text.contains("tidegate-duplicate"), "{said:?}");
