@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_exits_78_with_every_problem_and_its_place() {
+async fn c1_a_wrong_configuration_exits_78_with_every_problem_and_its_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("wrong.yaml");
     let yaml = "\

@@ -354,7 +354,7 @@ admin:
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_may_read_operates_nothing_and_who_operates_is_logged() {
+async fn s8_a_token_that_may_read_operates_nothing_and_who_operates_is_logged() {
     let api = Api::start().await;
     let gateway = Gateway::start(&embedded(&api.url(), TOKENS)).await;
     let base = gateway.admin().await;

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod input;
 mod lapin;
+mod listeners;
 mod process;
 mod security;
 mod upstream;

@@ -465,7 +465,7 @@ async fn a_wrong_password_does_not_keep_it_from_stopping() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_route_that_rabbitmq_refuses_leaves_its_neighbours_alone() {
+async fn c12_a_route_that_rabbitmq_refuses_leaves_its_neighbours_alone() {
     let broker = vhost().await;
     let (good, refused, missing) = (Recorder::new(), Recorder::new(), Recorder::new());
     let (connection, channel) = channel(&broker).await;

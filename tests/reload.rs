@@ -137,7 +137,7 @@ async fn fifty_reloads_under_load_lose_repeat_and_reorder_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_waits_for_nothing_that_hangs_and_what_is_under_way_ends_as_it_began() {
+async fn c8_a_reload_waits_for_nothing_that_hangs_and_what_is_under_way_ends_as_it_began() {
     let broker = Node::shared().await.vhost().await;
     let slow = Api::with(|api| api.latency = Duration::from_secs(3)).await;
     let other = Api::start().await;
@@ -165,7 +165,7 @@ async fn a_reload_waits_for_nothing_that_hangs_and_what_is_under_way_ends_as_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_route_that_goes_leaves_its_deliveries_and_takes_them_up_when_it_is_back() {
+async fn c9_a_route_that_goes_leaves_its_deliveries_and_takes_them_up_when_it_is_back() {
     let broker = Node::shared().await.vhost().await;
     let api = Api::start().await;
     api.set_down(true);
@@ -294,7 +294,7 @@ routes:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_are_watched_through_the_links_of_a_configmap_and_half_a_change_is_not_read() {
+async fn c7_c10_files_are_watched_through_the_links_of_a_configmap_and_half_a_change_is_not_read() {
     let api = Api::start().await;
     let yaml = |path: &str| {
         format!(
@@ -370,6 +370,15 @@ routes:
     assert!(why.contains("routes.r.to.http.path"), "{why}");
     assert_eq!(generation().await, 3);
     assert!(gateway.text("/metrics").await.contains("tidegate_config_last_reload_success 0"));
+    let ready = format!("{}/readyz", gateway.admin().await);
+    let ready = tidegate_tests::gateway::client().get(ready).send().await.expect("an answer");
+    assert!(ready.status().is_success(), "what is in force works as before: {ready:?}");
+    let before = api.count();
+    gateway.verb(&["emit", "t", "--id", "3", "--exchange", "orders"]).await;
+    eventually("it goes where it went", IN_TIME, || async {
+        (api.count() == before + 1 && api.requests()[before as usize].path == "/two").then_some(())
+    })
+    .await;
     assert!(!gateway.log().contains("token-0123"), "no secret is logged");
 }
 

@@ -75,7 +75,7 @@ async fn the_rate_limit_holds_in_every_window_and_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_senders_that_hang_slow_no_other() {
+async fn n8_a_thousand_senders_that_hang_slow_no_other() {
     let broker = Node::shared().await.vhost().await;
     let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
     let gateway = Gateway::start(&one_webhook(&broker.url(), "", "")).await;
@@ -108,7 +108,7 @@ async fn a_thousand_senders_that_hang_slow_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_without_end_costs_constant_memory() {
+async fn n7_a_body_without_end_costs_constant_memory() {
     const CHUNK: usize = 1 << 20;
     let broker = Node::shared().await.vhost().await;
     let gateway = Gateway::start(&one_webhook(&broker.url(), "", "")).await;
@@ -150,7 +150,7 @@ async fn a_body_without_end_costs_constant_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shapes_that_two_servers_could_read_differently_are_refused() {
+async fn n9_shapes_that_two_servers_could_read_differently_are_refused() {
     let broker = Node::shared().await.vhost().await;
     let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
     let gateway = Gateway::start(&one_webhook(&broker.url(), "", "")).await;

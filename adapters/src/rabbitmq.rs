@@ -35,6 +35,7 @@ mod greeting;
 mod message;
 mod prefetch;
 mod session;
+mod shallow;
 mod supervise;
 mod target;
 mod topology;

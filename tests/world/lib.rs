@@ -14,6 +14,7 @@ pub mod product;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod wait;
+pub mod wire;
 
 pub use api::Api;
 pub use collector::Collector;

@@ -42,7 +42,7 @@ fn full() -> Event {
 }
 
 #[test]
-fn json_data_is_spliced_in_byte_for_byte() {
+fn n3_n5_json_data_is_spliced_in_byte_for_byte() {
     let json = full().to_json();
     let text = std::str::from_utf8(&json).unwrap();
     assert_eq!(

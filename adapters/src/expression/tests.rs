@@ -152,7 +152,7 @@ fn what_could_run_away_or_look_around_is_refused_by_name() {
 }
 
 #[test]
-fn what_runs_away_at_run_time_is_stopped() {
+fn n18_what_runs_away_at_run_time_is_stopped() {
     let many = format!("[{}1]", "1,".repeat(500));
     for code in [
         // Doubling: 2^501 without a cap.
@@ -178,7 +178,7 @@ fn what_runs_away_at_run_time_is_stopped() {
 }
 
 #[test]
-fn deep_input_is_refused_before_any_parser_sees_it() {
+fn n2_deep_input_is_refused_before_any_parser_sees_it() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(Input::json(deep.into()).is_err());
     let brackets = format!("{}1{}", "(".repeat(500), ")".repeat(500));

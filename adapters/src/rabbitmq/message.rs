@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value_has_a_json_form() {
+    fn n17_every_kind_of_value_has_a_json_form() {
         let decimal = |scale, value| AMQPValue::DecimalValue(DecimalValue { scale, value });
         let cases = [
             (AMQPValue::Void, json!(null)),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_nested_too_deep_are_told_and_left_out() {
+    fn n17_headers_nested_too_deep_are_told_and_left_out() {
         let nest = |levels: usize| {
             (0..levels).fold(AMQPValue::Void, |inner, _| {
                 AMQPValue::FieldArray(FieldArray::from(vec![inner]))

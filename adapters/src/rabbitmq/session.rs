@@ -20,7 +20,10 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{BrokerConfig, greeting};
+use super::{
+    BrokerConfig, greeting,
+    shallow::{self, Shallow},
+};
 use crate::http::tls::{TlsError, client_config};
 
 /// How long each step may take: dial, TLS, handshake, declare, consume, ack, close.
@@ -235,13 +238,14 @@ impl Broker {
         };
         // The wire comes before the connection, so it is dropped after it on every way out.
         let (wire, stream) = dial().await?;
+        let stream = AsyncTcpStream::Plain(Shallow::new(stream));
         let dialled = Mutex::new(Some(stream));
         let hand_over = async move |_, _| {
             let again = || io::Error::from(io::ErrorKind::NotConnected).into();
             dialled.lock().take().ok_or_else(again)
         };
         let (uri, properties) = (self.uri.clone(), properties(role));
-        let connecting = Connection::connector(uri, runtime.clone(), hand_over, properties);
+        let connecting = Connection::connector(uri, shallow::runtime(), hand_over, properties);
         let connection = within("handshake", connecting).await?;
         Ok(Link { connection, broken: CancellationToken::new(), major_version, _wire: wire })
     }

@@ -154,7 +154,7 @@ fn a_compressed_body_is_never_looked_into() {
 const STRUCTURED: &str = "application/cloudevents+json";
 
 #[test]
-fn what_is_no_event_says_why_and_keeps_its_first_64_kib() {
+fn n1_what_is_no_event_says_why_and_keeps_its_first_64_kib() {
     let big = vec![b'x'; RAW_MAX + 1];
     let message = with_properties(message(JSON, big), json!({ "message_id": "m-1" }));
     let arrival = arrival(&message);

@@ -36,7 +36,7 @@ mod tests {
     use super::normalise;
 
     #[test]
-    fn escapes_have_one_spelling_and_nothing_is_decoded_twice() {
+    fn n19_escapes_have_one_spelling_and_nothing_is_decoded_twice() {
         for (path, expected) in [
             ("/hooks/loyalty", "/hooks/loyalty"),
             ("/hooks/%6Coyalty", "/hooks/loyalty"),

@@ -243,7 +243,7 @@ async fn a_limit_and_a_full_queue_say_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn who_expects_to_be_invited_is_only_when_the_body_is_wanted() {
+async fn n20_who_expects_to_be_invited_is_only_when_the_body_is_wanted() {
     let scene = Scene::start().await;
     let body = r#"{"id": "1"}"#;
     let head = |length: usize| {
@@ -282,7 +282,7 @@ async fn options_are_answered_and_cloudevents_senders_get_their_validation() {
 }
 
 #[tokio::test]
-async fn bodies_are_timed_and_all_together_bounded() {
+async fn n8_bodies_are_timed_and_all_together_bounded() {
     let scene = Scene::with(|config| {
         config.body_timeout = Duration::from_millis(200);
         config.max_buffered = 64 << 10;
@@ -309,7 +309,7 @@ async fn bodies_are_timed_and_all_together_bounded() {
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_or_half_a_head_is_hung_up_on() {
+async fn n8_whoever_says_nothing_or_half_a_head_is_hung_up_on() {
     let scene = Scene::with(|config| config.header_timeout = Duration::from_millis(200)).await;
     for said in ["", "POST /hook HT", "POST /hook HTTP/1.1\r\nhost: x\r\n", "PRI * HT"] {
         let mut stream = scene.connect().await;
@@ -321,7 +321,7 @@ async fn whoever_says_nothing_or_half_a_head_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_several_requests_unless_its_framing_is_doubtful() {
+async fn n9_a_connection_serves_several_requests_unless_its_framing_is_doubtful() {
     let scene = Scene::start().await;
     let keep = post("/hook", "", r#"{"id": "1"}"#).replace("connection: close\r\n", "");
     let answers = scene.exchange(&format!("{keep}{keep}{}", post("/hook", "", "{"))).await;

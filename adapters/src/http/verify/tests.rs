@@ -264,7 +264,7 @@ fn without_verification_everything_is_taken() {
 // ===== headers =====
 
 #[test]
-fn a_header_that_proves_something_is_there_once_and_readable() {
+fn n13_a_header_that_proves_something_is_there_once_and_readable() {
     let config = hmac(|config| config.prefix = "sha256=".into());
     let genuine = format!("sha256={}", hex(&sha256("key", b"body")));
     let many = vec![genuine.as_str(); 10_000].join(",");

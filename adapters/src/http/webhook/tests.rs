@@ -198,7 +198,7 @@ fn a_trace_is_taken_from_the_header_when_it_has_the_right_shape() {
 // ===== malformed =====
 
 #[test]
-fn a_body_that_is_not_what_it_says_is_a_400_that_says_why() {
+fn n1_a_body_that_is_not_what_it_says_is_a_400_that_says_why() {
     let deep = "[".repeat(100_000);
     let table = [
         (Some(JSON), &b"{\"a\":}"[..], "not JSON, as Content-Type application/json says"),

@@ -13,7 +13,7 @@ async fn without_tokens_everything_is_answered_on_loopback() {
 }
 
 #[tokio::test]
-async fn with_tokens_only_health_goes_without_one() {
+async fn s8_with_tokens_only_health_goes_without_one() {
     let admin = guarded().await;
     for path in ["/healthz", "/readyz"] {
         assert_eq!(admin.get(path).await.status, 200, "{path}");
@@ -136,7 +136,7 @@ async fn tokens_are_those_of_the_configuration_in_force() {
 }
 
 #[tokio::test]
-async fn every_verb_takes_the_role_operate() {
+async fn s8_every_verb_takes_the_role_operate() {
     let admin = guarded().await;
     for (method, pattern, _) in &super::super::endpoint::TABLE {
         let path = pattern.replace("{name}", "award-points").replace("{id}", "1");

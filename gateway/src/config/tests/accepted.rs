@@ -336,8 +336,10 @@ fn the_examples_of_the_contract_are_accepted_and_understood() {
 }
 
 #[test]
-fn text_stays_as_it_was_written() {
-    for text in ["0123", "12:30", "1e3", "yes", "on", "null", "~", "0x1F", "2024-01-01", "1_000"] {
+fn c5_text_stays_as_it_was_written() {
+    for text in
+        ["0123", "12:30", "1e3", "no", "yes", "on", "null", "~", "0x1F", "2024-01-01", "1_000"]
+    {
         let config = accepted(&with("", &format!("    description: {text}\n")));
         assert_eq!(config.routes["r"].description.as_deref(), Some(text));
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn an_alias_bomb_is_refused_before_it_expands() {
+fn c4_an_alias_bomb_is_refused_before_it_expands() {
     let mut yaml = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..40 {
         let before = format!("*a{}, ", n - 1).repeat(10);
@@ -44,7 +44,7 @@ fn an_alias_of_itself_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_too_large_or_no_text_is_refused() {
+fn c4_a_file_that_is_too_large_or_no_text_is_refused() {
     let folder = Folder::new(&[]);
     std::fs::write(folder.path().join("a.yaml"), vec![b'#'; (16 << 20) + 1]).unwrap();
     std::fs::write(folder.path().join("b.yaml"), b"a: 1\nb: \xff\n").unwrap();
@@ -74,7 +74,7 @@ fn a_thousand_routes_are_read_in_one_go() {
 }
 
 #[test]
-fn secrets_never_show_in_a_report_or_in_debug_output() {
+fn c6_secrets_never_show_in_a_report_or_in_debug_output() {
     let folder = Folder::new(&[("secret", "from-a-file-1\n")]);
     let file = folder.path().join("secret").display().to_string();
     let yaml = format!(
@@ -197,7 +197,7 @@ proptest! {
 
     /// As many problems as there are mistakes, wherever they are.
     #[test]
-    fn every_mistake_is_told_at_once(wrong in proptest::collection::btree_set(0_usize..8, 1..8)) {
+    fn c1_every_mistake_is_told_at_once(wrong in proptest::collection::btree_set(0_usize..8, 1..8)) {
         const LINES: [(&str, &str); 8] = [
             ("queue: { max_size: 1GiB }", "queue: { max_size: x }"),
             ("log: { level: info }", "log: { levle: info }"),

@@ -27,7 +27,7 @@ fn the_files_of_a_folder_are_one_configuration() {
 }
 
 #[test]
-fn a_mounted_config_map_is_read_once() {
+fn c10_a_mounted_config_map_is_read_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("..2024_01_01");
     std::fs::create_dir(&data).unwrap();
@@ -46,7 +46,7 @@ fn the_same_file_by_two_paths_is_one_file() {
 }
 
 #[test]
-fn what_two_files_set_names_both_places() {
+fn c3_what_two_files_set_names_both_places() {
     let folder = Folder::new(&[
         ("a.yaml", "queue:\n  max_size: 1GiB\nupstreams:\n  api: { url: 'https://a.example' }\n"),
         ("b.yaml", "queue:\n  max_size: 1GiB\nupstreams:\n  api: { timeout: 1s }\n"),
@@ -161,7 +161,7 @@ fn a_variable_that_is_not_set_is_a_problem_with_a_place() {
 }
 
 #[test]
-fn files_are_put_in_without_their_last_newline_and_are_secrets() {
+fn c6_files_are_put_in_without_their_last_newline_and_are_secrets() {
     let folder = Folder::new(&[("token", "hush-hush\n\n"), ("crlf", "hush-crlf\r\n")]);
     let at = |name: &str| folder.path().join(name).display().to_string();
     let yaml = with(

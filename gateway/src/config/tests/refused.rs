@@ -16,7 +16,7 @@ fn check(cases: &[Case]) {
 }
 
 #[test]
-fn unknown_keys_get_the_nearest_name() {
+fn c2_unknown_keys_get_the_nearest_name() {
     check(&[
         Case {
             yaml: "quue: {}\n",
@@ -142,7 +142,7 @@ fn an_expression_that_does_not_compile_is_pointed_into() {
 }
 
 #[test]
-fn a_key_written_twice_names_both_places() {
+fn c3_a_key_written_twice_names_both_places() {
     refuses(
         "log: { level: info }\nqueue:\n  max_size: 1GiB\n  max_size: 2GiB\nlog: {}\n",
         &[

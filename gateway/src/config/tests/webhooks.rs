@@ -125,7 +125,7 @@ fn a_webhook_says_how_it_is_verified_and_where_it_is() {
 }
 
 #[test]
-fn secrets_are_there_and_of_their_kind() {
+fn n13_secrets_are_there_and_of_their_kind() {
     refuses(
         &verified("github: { secrets: [] }", ""),
         &["a.yaml:3:54  routes.h.from.webhook.verify.github.secrets\n    is empty: no request \
@@ -244,7 +244,7 @@ fn schemes_that_sign_the_url_need_to_know_it() {
 }
 
 #[test]
-fn a_signed_request_is_known_as_a_repeat_for_as_long_as_it_is_good() {
+fn n14_a_signed_request_is_known_as_a_repeat_for_as_long_as_it_is_good() {
     let why = |scheme: &str, least: &str| {
         format!(
             "a request of `{scheme}` can be sent again for {least}, twice its tolerance, and must \
@@ -318,7 +318,7 @@ fn a_path_is_exact_and_has_one_spelling() {
 }
 
 #[test]
-fn two_routes_on_one_path_are_refused_at_the_second() {
+fn c3_two_routes_on_one_path_are_refused_at_the_second() {
     let yaml = format!(
         "{}  i:\n    from: {{ webhook: {{ {NONE} }} }}\n    \
          to: {{ rabbitmq: {{ exchange: e }} }}\n",

@@ -84,7 +84,7 @@ async fn quiet_asked_for_a_key_leaves_the_others_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_bounded_and_swept() {
+async fn s14_keys_are_bounded_and_swept() {
     let start = Instant::now();
     let limits = RateLimits::new(&[keyed(1, SECOND, 1)], start);
     let now = start + 10 * SECOND;

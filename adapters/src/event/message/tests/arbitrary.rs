@@ -104,7 +104,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn any_message_becomes_a_sound_event_or_is_invalid_with_a_reason(message in any_message()) {
+    fn n18_any_message_becomes_a_sound_event_or_is_invalid_with_a_reason(message in any_message()) {
         let arrival = arrival(&message);
         match arrival.event {
             Err(invalid) => {

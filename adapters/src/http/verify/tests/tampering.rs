@@ -115,7 +115,7 @@ fn flipped(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn no_bit_of_what_is_signed_can_change() {
+fn n6_n13_no_bit_of_what_is_signed_can_change() {
     for Genuine { scheme, request, protected, hexadecimal } in genuine() {
         let config = scheme(&[SECRET]);
         let verifier = Verifier::new(&config).unwrap();
@@ -158,7 +158,7 @@ fn no_bit_of_what_is_signed_can_change() {
 }
 
 #[test]
-fn a_secret_can_be_replaced_without_a_gap() {
+fn n13_a_secret_can_be_replaced_without_a_gap() {
     let other = "b3RoZXItc2VjcmV0";
     for Genuine { scheme, request, .. } in genuine() {
         for (secrets, believed) in [
@@ -174,7 +174,7 @@ fn a_secret_can_be_replaced_without_a_gap() {
 }
 
 #[test]
-fn what_is_signed_with_a_timestamp_does_not_stay_genuine() {
+fn n14_what_is_signed_with_a_timestamp_does_not_stay_genuine() {
     for Genuine { scheme, request, .. } in genuine() {
         let config = scheme(&[SECRET]);
         let Some(tolerance) = config.tolerance() else { continue };

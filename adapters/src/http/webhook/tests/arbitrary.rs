@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn any_request_is_malformed_or_becomes_sound_arrivals(request in any_request()) {
+    fn n18_any_request_is_malformed_or_becomes_sound_arrivals(request in any_request()) {
         for hook in HOOKS.iter() {
             let reading = hook.read(&request, &Verified::default(), NOW);
             let Reading { arrivals, reply } = match reading {

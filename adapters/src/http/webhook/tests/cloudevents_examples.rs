@@ -97,7 +97,7 @@ fn the_batch_example_is_read() {
 }
 
 #[test]
-fn a_batch_may_be_empty_and_has_a_thousand_events_at_most() {
+fn n16_a_batch_may_be_empty_and_has_a_thousand_events_at_most() {
     let reading = read(&unmapped(), &typed(BATCH, " [ ] "));
     assert!(reading.arrivals.is_empty());
     assert_eq!(answered(reading).2, r#"{"ids":[]}"#);
@@ -128,7 +128,7 @@ fn the_mapping_wins_over_a_cloud_event_field_by_field() {
 }
 
 #[test]
-fn what_a_cloud_event_lacks_or_has_wrong_is_a_400_that_names_it() {
+fn n16_what_a_cloud_event_lacks_or_has_wrong_is_a_400_that_names_it() {
     let table = [
         (("ce-id", None), "`id` is missing"),
         (("ce-source", None), "`source` is missing"),
