@@ -273,6 +273,29 @@ async fn messages_of_any_route_arrive_once_while_its_prefetch_grows() {
     running.stop().await;
 }
 
+/// What RabbitMQ sends right behind a consume must find its consumer known, however busy the machine
+/// is: else nobody sees it, nobody acks it, and nothing more comes. Eight at once make it busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_consumes_gets_what_was_waiting_at_once_and_all_of_it() {
+    const WAITING: usize = 60;
+    let rounds = std::env::var("TIDEGATE_ROUNDS").map_or(4, |n| n.parse().expect("a number"));
+    let consuming = (0..8).map(async |_| {
+        let (broker, recorder) = (vhost().await, Recorder::new());
+        let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
+        is_up(&recorder).await;
+        running.stop().await;
+        for round in 0..rounds {
+            publish(&broker, &orders(round * WAITING..(round + 1) * WAITING)).await;
+            let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
+            has(&recorder, (round + 1) * WAITING, IN_TIME).await;
+            is_empty(&broker).await;
+            running.stop().await;
+        }
+        assert_eq!(recorder.count(), rounds * WAITING, "none came twice");
+    });
+    futures_util::future::join_all(consuming).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_intake_has_not_answered_is_not_acked() {
     let (broker, recorder) = (vhost().await, Recorder::answering(0));

@@ -39,6 +39,7 @@ mod shallow;
 mod supervise;
 mod target;
 mod topology;
+mod valve;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Events in each run.
-const EVENTS: u64 = 20_000;
+const EVENTS: u64 = 50_000;
 
 /// Runs of each, alternating; the best of each counts, since whatever else the machine does only
 /// ever slows one down.

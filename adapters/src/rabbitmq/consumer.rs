@@ -30,9 +30,9 @@
 //! The client library drops, without a word, what comes for a consumer that it does not know:
 //! before its consume is confirmed, or after its cancel is. For RabbitMQ such a message is unacked
 //! like any other, and the next ack of several would cover it: it would be lost. So a consume does
-//! not wait for its confirmation, its consumer is known at once; and the tags of deliveries, which
-//! count up from 1 on a channel, are checked for gaps. A gap ends the session before anything
-//! behind it is acked, and everything comes again.
+//! not wait for its confirmation, and nothing is read until its consumer is known: see
+//! [`super::valve`]. And the tags of deliveries, which count up from 1 on a channel, are checked for
+//! gaps. A gap ends the session before anything behind it is acked, and everything comes again.
 
 mod inflow;
 
@@ -215,6 +215,7 @@ impl Consumer {
         let prefetch = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("set the prefetch", prefetch).await)?;
         // Without waiting for its confirmation: see "What the library drops".
+        let held = link.hold();
         let consumer = channel.basic_consume(
             short(&self.config.queue)?,
             short(&format!("tidegate.{}", self.route))?,
@@ -222,6 +223,7 @@ impl Consumer {
             FieldTable::default(),
         );
         let deliveries = link.judge(within("consume", consumer).await)?;
+        drop(held);
         // RabbitMQ works in order: once it has answered this, it has not refused that.
         let answered = channel.basic_qos(self.prefetch.get(), BasicQosOptions::default());
         link.judge(within("consume", answered).await)?;

@@ -23,6 +23,7 @@ use tracing::debug;
 use super::{
     BrokerConfig, greeting,
     shallow::{self, Shallow},
+    valve::{Hold, Valve},
 };
 use crate::http::tls::{TlsError, client_config};
 
@@ -238,7 +239,8 @@ impl Broker {
         };
         // The wire comes before the connection, so it is dropped after it on every way out.
         let (wire, stream) = dial().await?;
-        let stream = AsyncTcpStream::Plain(Shallow::new(stream));
+        let valve = Valve::default();
+        let stream = AsyncTcpStream::Plain(Shallow::new(stream, valve.clone()));
         let dialled = Mutex::new(Some(stream));
         let hand_over = async move |_, _| {
             let again = || io::Error::from(io::ErrorKind::NotConnected).into();
@@ -247,7 +249,8 @@ impl Broker {
         let (uri, properties) = (self.uri.clone(), properties(role));
         let connecting = Connection::connector(uri, shallow::runtime(), hand_over, properties);
         let connection = within("handshake", connecting).await?;
-        Ok(Link { connection, broken: CancellationToken::new(), major_version, _wire: wire })
+        let broken = CancellationToken::new();
+        Ok(Link { connection, broken, major_version, valve, _wire: wire })
     }
 }
 
@@ -312,10 +315,16 @@ pub(super) struct Link {
     connection: Connection,
     broken: CancellationToken,
     major_version: u16,
+    valve: Valve,
     _wire: Wire,
 }
 
 impl Link {
+    /// Nothing that RabbitMQ says is read until the answer is dropped.
+    pub(super) fn hold(&self) -> Hold {
+        self.valve.hold()
+    }
+
     pub(super) fn alive(&self) -> bool {
         self.connection.status().connected() && !self.broken.is_cancelled()
     }

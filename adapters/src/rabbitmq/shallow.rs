@@ -34,6 +34,7 @@ use futures_util::{
 };
 use lapin::AsyncTcpStream;
 
+use super::valve::Valve;
 use crate::event::DEPTH_MAX;
 
 /// So many levels are left as they are: one more than an event may have.
@@ -61,11 +62,13 @@ pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, Shallows>> {
 #[derive(Debug, Clone)]
 pub(super) struct Shallows(Tokio);
 
-/// A connection whose headers are shallow when they are read.
+/// A connection whose headers are shallow when they are read, and that is read while its valve is
+/// open.
 #[derive(Debug)]
 pub(super) struct Shallow<S> {
     stream: S,
     frames: Frames,
+    valve: Valve,
 }
 
 /// Where in the frames the reader is.
@@ -80,8 +83,8 @@ struct Frames {
 }
 
 impl<S> Shallow<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, frames: Frames::default() }
+    pub(super) fn new(stream: S, valve: Valve) -> Self {
+        Self { stream, frames: Frames::default(), valve }
     }
 }
 
@@ -233,7 +236,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shallow<S> {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, frames } = self.get_mut();
+        let Self { stream, frames, valve } = self.get_mut();
+        ready!(valve.poll(context));
         loop {
             if let Some(given) = frames.given {
                 return Poll::Ready(Ok(frames.give(given, buffer)));
@@ -313,7 +317,7 @@ impl Reactor for Shallows {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let dialling = self.0.tcp_connect_addr(address);
-        async move { Ok(Shallow::new(AsyncTcpStream::Plain(dialling.await?))) }
+        async move { Ok(Shallow::new(AsyncTcpStream::Plain(dialling.await?), Valve::default())) }
     }
 }
 
@@ -358,7 +362,7 @@ mod tests {
                 Pin::new(&mut self.0).poll_read(context, &mut buffer[..most])
             }
         }
-        let mut stream = Shallow::new(Pieces(Cursor::new(bytes), piece));
+        let mut stream = Shallow::new(Pieces(Cursor::new(bytes), piece), Valve::default());
         let (mut all, mut buffer) = (Vec::new(), vec![0; room]);
         loop {
             match stream.read(&mut buffer).now_or_never().unwrap().unwrap() {

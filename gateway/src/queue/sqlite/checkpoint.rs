@@ -122,9 +122,8 @@ impl Pressure {
     fn fold(&self, connection: &Connection) {
         let _folding = self.folding.lock();
         let before = self.log.load(Ordering::Relaxed);
-        let folded = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            row.get::<_, i64>(2)
-        });
+        let folded =
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2));
         match folded {
             Ok(folded) => {
                 let folded = u64::try_from(folded).unwrap_or(0);
