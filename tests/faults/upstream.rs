@@ -13,21 +13,21 @@ use std::{fmt::Write as _, time::Duration};
 use serde_json::{Value, json};
 use tidegate_tests::{Gateway, eventually, gateway::client};
 
-pub(super) const IN_TIME: Duration = Duration::from_secs(60);
+pub(crate) const IN_TIME: Duration = Duration::from_secs(60);
 
 /// Tries again at once, and opens no breaker: each case is seen for itself.
-pub(super) const AT_ONCE: &str = "breaker: off, retry: { initial_delay: 10ms, max_delay: 20ms }";
+pub(crate) const AT_ONCE: &str = "breaker: off, retry: { initial_delay: 10ms, max_delay: 20ms }";
 
 /// A gateway of cases, on the embedded broker.
 #[derive(Default)]
-pub(super) struct Cases {
+pub(crate) struct Cases {
     upstreams: String,
     routes: String,
 }
 
 impl Cases {
     /// Another: an API at `url`, with further keys of the upstream and of `to.http`.
-    pub(super) fn add(&mut self, name: &str, url: &str, upstream: &str, http: &str) -> &mut Self {
+    pub(crate) fn add(&mut self, name: &str, url: &str, upstream: &str, http: &str) -> &mut Self {
         let _ = writeln!(
             self.upstreams,
             "  {name}: {{ url: '{url}', egress: {{ allow: [127.0.0.0/8] }}, {upstream} }}"
@@ -41,23 +41,23 @@ impl Cases {
         self
     }
 
-    pub(super) fn yaml(&self) -> String {
+    pub(crate) fn yaml(&self) -> String {
         let Self { upstreams, routes } = self;
         format!("broker: {{ embedded: {{}} }}\nupstreams:\n{upstreams}routes:\n{routes}")
     }
 
-    pub(super) async fn start(&self) -> Gateway {
+    pub(crate) async fn start(&self) -> Gateway {
         Gateway::start(&self.yaml()).await
     }
 }
 
 /// Publishes event `id` for case `name`.
-pub(super) async fn emit(gateway: &Gateway, name: &str, id: &str) {
+pub(crate) async fn emit(gateway: &Gateway, name: &str, id: &str) {
     emit_data(gateway, name, id, &json!({ "n": 1 })).await;
 }
 
 /// The same, with data.
-pub(super) async fn emit_data(gateway: &Gateway, name: &str, id: &str, data: &Value) {
+pub(crate) async fn emit_data(gateway: &Gateway, name: &str, id: &str, data: &Value) {
     let event = json!({
         "specversion": "1.0", "id": id, "source": "/cases", "type": name,
         "datacontenttype": "application/json", "data": data,
@@ -69,7 +69,7 @@ pub(super) async fn emit_data(gateway: &Gateway, name: &str, id: &str, data: &Va
 }
 
 /// Waits until `count` deliveries of case `name` are `state`.
-pub(super) async fn settled(gateway: &Gateway, name: &str, state: &str, count: u64) {
+pub(crate) async fn settled(gateway: &Gateway, name: &str, state: &str, count: u64) {
     let what = format!("{count} of {name} are {state}");
     eventually(&what, IN_TIME, || async {
         (gateway.count(name, state).await == count).then_some(())
@@ -78,14 +78,21 @@ pub(super) async fn settled(gateway: &Gateway, name: &str, state: &str, count: u
 }
 
 /// The last delivery of case `name`, with its event and its attempts.
-pub(super) async fn shown(gateway: &Gateway, name: &str) -> Value {
+pub(crate) async fn shown(gateway: &Gateway, name: &str) -> Value {
     let list = gateway.get(&format!("/api/v1/deliveries?route={name}")).await;
     let id = list["deliveries"][0]["id"].as_str().unwrap_or_else(|| panic!("none of {name}"));
     gateway.get(&format!("/api/v1/deliveries/{id}")).await
 }
 
 /// The result of each attempt that is kept of it, the oldest first.
-pub(super) fn results(delivery: &Value) -> Vec<&str> {
+pub(crate) fn results(delivery: &Value) -> Vec<&str> {
     let attempts = delivery["attempts"].as_array().expect("a list");
     attempts.iter().map(|attempt| attempt["result"].as_str().expect("a result")).collect()
+}
+
+/// Asserts that `count` deliveries of case `name` are still owed, and none is dead.
+pub(crate) async fn waits(gateway: &Gateway, name: &str, count: u64) {
+    let counts = gateway.get(&format!("/api/v1/routes/{name}")).await["counts"].clone();
+    let of = |state: &str| counts[state].as_u64().expect("a count");
+    assert_eq!((of("pending") + of("active"), of("dead")), (count, 0), "{name}: {counts}");
 }

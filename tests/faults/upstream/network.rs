@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AT_ONCE, Cases, IN_TIME, emit, results, settled, shown};
+use super::{AT_ONCE, Cases, IN_TIME, emit, results, settled, shown, waits};
 
 /// Waits until an attempt of case `name` had `result`.
 async fn tried(gateway: &Gateway, name: &str, result: &str) {
@@ -51,7 +51,7 @@ async fn u14_s2_a_name_that_is_not_found_is_waited_for_and_one_that_turns_inward
     gateway.run().await;
     emit(&gateway, "named", "1").await;
     tried(&gateway, "named", "dns").await;
-    assert_eq!(gateway.count("named", "pending").await, 1, "it waits");
+    waits(&gateway, "named", 1).await;
     gateway.set_names("127.0.0.1 api.example\n");
     settled(&gateway, "named", "delivered", 1).await;
     assert_eq!(api.count(), 1);
@@ -61,7 +61,7 @@ async fn u14_s2_a_name_that_is_not_found_is_waited_for_and_one_that_turns_inward
     gateway.set_names("127.0.0.2 api.example\n");
     emit(&gateway, "named", "2").await;
     tried(&gateway, "named", "refused_address").await;
-    assert_eq!(gateway.count("named", "pending").await, 1, "it waits");
+    waits(&gateway, "named", 1).await;
     gateway.set_names("127.0.0.1 api.example\n");
     settled(&gateway, "named", "delivered", 2).await;
     assert_eq!((api.count(), inside.connections()), (2, 0));
@@ -93,7 +93,7 @@ async fn u17_a_port_nobody_listens_on_or_answers_at_is_tried_again() {
     for name in ["closed", "hole"] {
         emit(&gateway, name, "1").await;
         tried(&gateway, name, "connect").await;
-        assert_eq!(gateway.count(name, "pending").await, 1, "{name}: it waits");
+        waits(&gateway, name, 1).await;
     }
     let detail = shown(&gateway, "hole").await["attempts"][0].clone();
     let took = detail["duration_ms"].as_f64().expect("a number");
@@ -206,7 +206,7 @@ async fn u15_u16_tls_that_is_too_old_expired_or_of_another_name_is_said_and_wait
     settled(&gateway, "today", "delivered", 1).await;
     for name in wrong {
         tried(&gateway, name, "tls").await;
-        assert_eq!(gateway.count(name, "pending").await, 1, "{name}: it waits");
+        waits(&gateway, name, 1).await;
         let waiting = shown(&gateway, name).await;
         let said = waiting["attempts"][0]["detail"].as_str().expect("text");
         let why = match name {
@@ -219,7 +219,7 @@ async fn u15_u16_tls_that_is_too_old_expired_or_of_another_name_is_said_and_wait
         assert!(said.starts_with("no TLS connection: ") && said.contains(why), "{name}: {said}");
     }
     tried(&gateway, "stalled", "connect").await;
-    assert_eq!(gateway.count("stalled", "pending").await, 1, "it waits");
+    waits(&gateway, "stalled", 1).await;
     assert_eq!(results(&shown(&gateway, "today").await), ["2xx"]);
 }
 
