@@ -651,3 +651,5 @@ async fn a_large_body_goes_out_whole_and_with_its_length() {
     // been asked after it.
     assert!(matches!(gate.passed().as_slice(), ["pass"] | ["pass", "pass"]));
 }
+
+mod half_open;
