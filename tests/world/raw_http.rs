@@ -211,7 +211,10 @@ async fn act_out(stream: &mut TcpStream, act: &Act, record: &Mutex<Record>) -> O
             read(stream, true, record).await?;
             stream.write_all(bytes).await.ok()?;
         },
-        Act::Silence => while matches!(stream.read(&mut [0; 1 << 14]).await, Ok(1..)) {},
+        Act::Silence => {
+            let mut buffer = vec![0; 16 << 10];
+            while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+        }
         Act::Reset => {
             stream.set_zero_linger().ok()?;
             return None;
