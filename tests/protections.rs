@@ -50,7 +50,7 @@ async fn the_rate_limit_holds_in_every_window_and_is_used() {
 
 /// Calm and a hang by turns, at one rate, so that whatever else the machine does meets both alike.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_hangs_slows_no_other() {
+async fn u19_an_upstream_that_hangs_slows_no_other() {
     const TURNS: usize = 4;
     const RATE: u32 = 250;
     const EVENTS: u64 = 400;
@@ -143,7 +143,7 @@ fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_that_answers_500_sees_only_probes_and_nothing_dies() {
+async fn u11_an_api_that_answers_500_sees_only_probes_and_nothing_dies() {
     const EVENTS: u64 = 200;
     const FAILURES: usize = 5;
     const CONCURRENCY: usize = 4;
@@ -182,7 +182,7 @@ async fn an_api_that_answers_500_sees_only_probes_and_nothing_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_shows_in_log_api_or_error() {
+async fn s6_no_secret_shows_in_log_api_or_error() {
     const TOKEN: &str = "canary-bearer-7f3a9c";
     const KEY: &str = "canary-query-51bd02";
     let broker = Node::shared().await.vhost().await;

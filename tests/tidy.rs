@@ -71,7 +71,7 @@ fn every_exception_gives_its_reason() {
 // ===== arrows =====
 
 #[test]
-fn crates_stay_in_their_place() {
+fn s3_crates_stay_in_their_place() {
     hold_each("crates stay in their place", arrows::misplaced_crates);
 }
 

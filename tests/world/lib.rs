@@ -13,6 +13,7 @@ pub mod load;
 pub mod product;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod raw_http;
 pub mod wait;
 pub mod wire;
 
@@ -21,4 +22,5 @@ pub use collector::Collector;
 pub use gateway::Gateway;
 pub use load::Load;
 pub use product::Product;
+pub use raw_http::{Act, RawHttp};
 pub use wait::eventually;

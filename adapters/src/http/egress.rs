@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_special_ranges_are_refused() {
+    fn s1_addresses_of_special_ranges_are_refused() {
         let refused = [
             "0.0.0.0",
             "0.1.2.3",
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_pass_however_they_are_carried() {
+    fn s1_public_addresses_pass_however_they_are_carried() {
         let public = [
             "1.1.1.1",
             "8.8.8.8",
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_network_passes_also_where_ipv6_carries_it() {
+    fn s1_a_listed_network_passes_also_where_ipv6_carries_it() {
         let guard = guard(&["10.1.0.0/16", "fd00:1::/32"]);
         for address in ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd00:1::9"] {
             assert!(guard.allows(ip(address)), "{address}");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_literal_host_comes_out_as_its_address() {
+    fn s1_every_spelling_of_a_literal_host_comes_out_as_its_address() {
         let spellings = [
             "http://127.1/",
             "http://0x7f.1/",

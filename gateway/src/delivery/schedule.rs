@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stretches_and_shrinks_by_its_share() {
+    fn u11_jitter_stretches_and_shrinks_by_its_share() {
         assert_eq!(backoff(&retry(), 1, 0.0), Duration::from_millis(800));
         assert!(backoff(&retry(), 1, 0.999_999) > Duration::from_millis(1199));
     }

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn half_open_lets_exactly_one_probe_through() {
+    fn u11_half_open_lets_exactly_one_probe_through() {
         let (mut breaker, now) = (breaker(), Instant::now());
         fail(&mut breaker, [1, 2, 3, 4, 5], now);
         let later = now + OPEN;

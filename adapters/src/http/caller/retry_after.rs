@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_read_and_nonsense_says_nothing() {
+    fn u10_seconds_are_read_and_nonsense_says_nothing() {
         let seconds = Duration::from_secs;
         let cases = [
             ("120", Some(seconds(120))),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_count_from_the_answers_own_clock() {
+    fn u9_dates_count_from_the_answers_own_clock() {
         let later = "Sun, 06 Nov 1994 08:50:37 GMT";
         let minute = Some(Duration::from_secs(60));
         assert_eq!(wait(&[("retry-after", later)]), minute);
@@ -96,21 +96,21 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_has_passed_says_nothing() {
+    fn u9_a_date_that_has_passed_says_nothing() {
         assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]), None);
         assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), None);
     }
 
     proptest::proptest! {
         #[test]
-        fn no_header_panics_or_causes_a_burst(value in "[ -~]{0,30}|[0-9.eE+-]{0,12}") {
+        fn u9_u10_no_header_panics_or_causes_a_burst(value in "[ -~]{0,30}|[0-9.eE+-]{0,12}") {
             let wait = wait(&[("retry-after", &value), ("date", &value)]);
             proptest::prop_assert!(wait.is_none_or(|wait| !wait.is_zero()));
         }
     }
 
     #[test]
-    fn of_several_headers_the_longest_wait_holds() {
+    fn u10_of_several_headers_the_longest_wait_holds() {
         let two = [("retry-after", "5"), ("retry-after", "nonsense"), ("retry-after", "30")];
         assert_eq!(wait(&two), Some(Duration::from_secs(30)));
         assert_eq!(wait(&[]), None);

@@ -63,7 +63,7 @@ async fn a_request_arrives_byte_for_byte_with_the_headers_of_the_contract() {
 }
 
 #[tokio::test]
-async fn the_environments_proxies_are_ignored() {
+async fn s4_the_environments_proxies_are_ignored() {
     let proxy = Server::answering(|_| OK.to_owned()).await;
     let name = "a_request_arrives_byte_for_byte_with_the_headers_of_the_contract";
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
@@ -98,8 +98,7 @@ async fn a_configured_proxy_is_used_and_may_be_private_itself() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_an_ambiguous_timeout() {
-    // [U1]
+async fn u1_a_server_that_never_answers_is_an_ambiguous_timeout() {
     let (got, mut request_seen) = mpsc::channel(1);
     let server = Server::start(move |_, mut stream| {
         let got = got.clone();
@@ -153,8 +152,7 @@ async fn a_request_that_found_no_connection_in_time_was_not_sent() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_read_to_the_limit_and_the_status_decides() {
-    // [U3]
+async fn u3_an_endless_body_is_read_to_the_limit_and_the_status_decides() {
     let (closed, mut cut_off) = mpsc::channel(1);
     let server = Server::start(move |_, mut stream| {
         let closed = closed.clone();
@@ -187,8 +185,7 @@ async fn a_body_of_just_the_limit_is_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_after_a_good_head_is_delivered() {
-    // [U5]
+async fn u5_a_body_that_breaks_off_after_a_good_head_is_delivered() {
     let server = Server::start(|_, mut stream| async move {
         Seen::read(&mut stream).await.unwrap();
         write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half").await;
@@ -202,8 +199,7 @@ async fn a_body_that_breaks_off_after_a_good_head_is_delivered() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_reset_after_a_good_head_is_delivered() {
-    // [U5]
+async fn u5_a_body_that_is_reset_after_a_good_head_is_delivered() {
     let server = Server::start(|_, mut stream| async move {
         Seen::read(&mut stream).await.unwrap();
         write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half").await;
@@ -220,8 +216,7 @@ async fn a_body_that_is_reset_after_a_good_head_is_delivered() {
 }
 
 #[tokio::test]
-async fn a_good_head_is_not_given_up_for_a_body_that_dribbles() {
-    // [U2]
+async fn u2_a_good_head_is_not_given_up_for_a_body_that_dribbles() {
     let (wrote, mut written) = mpsc::channel(1);
     let server = Server::start(move |_, mut stream| {
         let wrote = wrote.clone();
@@ -277,8 +272,7 @@ async fn http2_is_spoken_where_it_is_offered() {
 }
 
 #[tokio::test]
-async fn a_connection_the_server_closed_while_idle_costs_nothing() {
-    // [U6]
+async fn u6_a_connection_the_server_closed_while_idle_costs_nothing() {
     let (closed, mut was_closed) = mpsc::channel(1);
     let server = Server::start(move |_, mut stream| {
         let closed = closed.clone();
@@ -310,8 +304,7 @@ async fn connections_are_kept_and_used_again() {
 }
 
 #[tokio::test]
-async fn an_overloaded_upstream_is_left_alone_for_as_long_as_it_asks() {
-    // [U8] [U10]
+async fn u8_u10_an_overloaded_upstream_is_left_alone_for_as_long_as_it_asks() {
     let day = "retry-after: 86400\r\n";
     let cases = [
         ("429 Too Many Requests", "retry-after: 120\r\n", Some(120)),
@@ -382,8 +375,7 @@ async fn success_and_retry_on_are_the_routes_own() {
 }
 
 #[tokio::test]
-async fn redirects_are_never_followed() {
-    // [U13]
+async fn u13_redirects_are_never_followed() {
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
@@ -400,8 +392,7 @@ async fn redirects_are_never_followed() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_was_not_sent() {
-    // [U17]
+async fn u17_a_refused_connection_was_not_sent() {
     let server = Server::answering(|_| OK.to_owned()).await;
     let url = server.url();
     drop(server);
@@ -416,8 +407,8 @@ async fn a_refused_connection_was_not_sent() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_retried() {
-    // [U14] A label of 64 letters: refused by any resolver, asked of none.
+async fn u14_a_name_that_does_not_resolve_is_retried() {
+    // A label of 64 letters: refused by any resolver, asked of none.
     let name = "a".repeat(64);
     let api = api(&api_config(&format!("http://{name}.example/")));
     let failure = attempt(&api, &target_config()).await.unwrap_err();
@@ -425,8 +416,7 @@ async fn a_name_that_does_not_resolve_is_retried() {
 }
 
 #[tokio::test]
-async fn an_answer_lost_after_the_request_is_ambiguous_and_keeps_its_key() {
-    // [U18]
+async fn u18_an_answer_lost_after_the_request_is_ambiguous_and_keeps_its_key() {
     let (requests, mut seen) = mpsc::channel(4);
     let server = Server::start(move |_, mut stream| {
         let requests = requests.clone();
@@ -447,8 +437,7 @@ async fn an_answer_lost_after_the_request_is_ambiguous_and_keeps_its_key() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_a_protocol_error() {
-    // [U20]
+async fn u20_what_is_not_http_is_a_protocol_error() {
     let garbage: [&[u8]; 6] = [
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
         b"<html>HTTP 0.9 says hello</html>\r\n\r\n",
@@ -472,8 +461,7 @@ async fn what_is_not_http_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn interim_answers_do_not_end_an_attempt() {
-    // [U20]
+async fn u20_interim_answers_do_not_end_an_attempt() {
     let server = Server::answering(|_| {
         let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
         format!("{interim}{OK}")
@@ -489,8 +477,7 @@ async fn interim_answers_do_not_end_an_attempt() {
 }
 
 #[tokio::test]
-async fn a_body_refused_while_it_is_sent_is_refused() {
-    // [U21]
+async fn u21_a_body_refused_while_it_is_sent_is_refused() {
     let server = Server::start(|_, mut stream| async move {
         Seen::read_head(&mut stream).await.unwrap();
         write(&mut stream, answer("413 Too Large", "connection: close\r\n", "too large")).await;
@@ -509,7 +496,7 @@ async fn a_body_refused_while_it_is_sent_is_refused() {
 }
 
 #[tokio::test]
-async fn private_addresses_are_refused_before_anything_is_sent() {
+async fn s1_private_addresses_are_refused_before_anything_is_sent() {
     let server = Server::answering(|_| OK.to_owned()).await;
     let port = server.address.port();
     let hosts = ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"];
@@ -534,7 +521,7 @@ async fn a_listed_network_may_be_called_by_name() {
 }
 
 #[tokio::test]
-async fn credentials_are_sent_and_shown_nowhere() {
+async fn s5_credentials_are_sent_and_shown_nowhere() {
     let (requests, mut seen) = mpsc::channel(1);
     let echo = "you sent bearer-token-1 and query%20secret%261 and header-secret-1";
     let server = Server::answering(move |request| {
@@ -568,7 +555,7 @@ async fn credentials_are_sent_and_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn network_errors_hold_no_secrets() {
+async fn s5_network_errors_hold_no_secrets() {
     let mut config = api_config("http://127.0.0.1:1/path-in-question");
     config.auth.query.insert("api_key".into(), Secret::new("query-secret-1"));
     config.url.set_username("user-name-1").unwrap();
@@ -664,3 +651,5 @@ async fn a_large_body_goes_out_whole_and_with_its_length() {
     // been asked after it.
     assert!(matches!(gate.passed().as_slice(), ["pass"] | ["pass", "pass"]));
 }
+
+mod half_open;

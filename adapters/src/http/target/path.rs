@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_url_parsers_would_rewrite_is_refused() {
+    fn s11_what_url_parsers_would_rewrite_is_refused() {
         for path in [
             "/..",
             "/.",
@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_leaves_the_configured_one(path in "[ -~\\t\\n./%2eE\\\\?#@:é]{0,40}") {
+        fn s11_no_path_leaves_the_configured_one(path in "[ -~\\t\\n./%2eE\\\\?#@:é]{0,40}") {
             if let Ok(joined) = join("https://api.example/v2/base", &path) {
                 let url = Url::parse(&joined).unwrap();
                 prop_assert_eq!(url.host_str(), Some("api.example"));

@@ -130,14 +130,14 @@ async fn refused(server: &Server, tls: TlsConfig) -> String {
 }
 
 #[tokio::test]
-async fn a_private_authority_is_trusted_where_it_is_named() {
+async fn u15_a_private_authority_is_trusted_where_it_is_named() {
     let authority = Authority::new();
     let server = serve(authority.acceptor("localhost", None)).await;
     assert_eq!(call(&server, authority.trusted()).await.unwrap(), AttemptResult::Success);
 }
 
 #[tokio::test]
-async fn an_unknown_authority_a_wrong_name_and_no_tls_at_all_are_tls_errors() {
+async fn u15_an_unknown_authority_a_wrong_name_and_no_tls_at_all_are_tls_errors() {
     let authority = Authority::new();
     let server = serve(authority.acceptor("localhost", None)).await;
     let detail = refused(&server, Authority::new().trusted()).await;

@@ -219,7 +219,7 @@ async fn what_is_no_event_shows_its_raw_bytes() {
 }
 
 #[tokio::test]
-async fn a_secret_that_an_event_or_an_api_echoes_is_masked() {
+async fn s6_a_secret_that_an_event_or_an_api_echoes_is_masked() {
     let attempt = AttemptRecord {
         number: 1,
         at: NOW,

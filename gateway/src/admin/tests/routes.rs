@@ -117,7 +117,7 @@ async fn a_name_that_is_not_there_is_a_404_that_repeats_it() {
 }
 
 #[tokio::test]
-async fn no_answer_shows_a_secret_of_the_configuration() {
+async fn s6_no_answer_shows_a_secret_of_the_configuration() {
     let admin = guarded().await;
     let mut echo = upstream("loyalty");
     echo.url = format!("https://api.loyalty.example/{API_KEY}");

@@ -27,7 +27,7 @@ fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce()) -> Vec<String>
 }
 
 #[test]
-fn no_secret_leaves_in_a_message_a_field_or_a_debugged_value() {
+fn s5_no_secret_leaves_in_a_message_a_field_or_a_debugged_value() {
     for format in [LogFormat::Text, LogFormat::Json] {
         let lines = logged(LogLevel::Trace, format, || {
             tracing::info!(plain = SECRET, shown = %SECRET, debugged = ?SECRET, "x {SECRET} y");
@@ -73,7 +73,7 @@ fn our_own_level_holds_for_dependencies_too() {
 }
 
 #[test]
-fn what_comes_from_outside_cannot_forge_a_line() {
+fn s10_what_comes_from_outside_cannot_forge_a_line() {
     let lines = logged(LogLevel::Info, LogFormat::Text, || {
         tracing::info!(why = %"no\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "refused");
     });

@@ -177,7 +177,7 @@ async fn a_failed_connect_is_reported_without_another_token() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_is_given_up() {
+async fn u15_a_handshake_that_stalls_is_given_up() {
     let mut slow = Slow::start().await;
     let attempt = spawn(&slow.api(), Arc::new(Gates::default()));
     slow.accepted.recv().await.unwrap();
