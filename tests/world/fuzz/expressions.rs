@@ -25,6 +25,10 @@ const PLACES: [Place; 6] = [
 pub fn expressions(input: &[u8]) {
     let (source, json) = split_once(input, b"\n\n").unwrap_or((input, b"null"));
     let Ok(source) = std::str::from_utf8(source) else { return };
+    // The one thing that two runs see differently.
+    if source.contains("now") {
+        return;
+    }
     let input = Input::json(Bytes::copy_from_slice(json))
         .or_else(|_| Input::json(Bytes::from_static(b"{\"a\":[1,{\"b\":\"x\"}],\"n\":12.50}")))
         .expect("one of them is JSON");
