@@ -86,34 +86,32 @@ static SCENES: LazyLock<[Scene; 2]> = LazyLock::new(|| {
 
 fn scene(upstream: Value, route: Value) -> Scene {
     let mut api = json!({ "url": "http://api.example/v1", "auth": { "bearer": TOKEN } });
-    let mut to = json!({
-        "upstream": "u", "method": "POST", "success": ["2xx"], "retry_on": ["default"],
-        "idempotency_header": "Idempotency-Key", "max_response": "64KiB",
-    });
     merge(&mut api, upstream);
-    merge(&mut to, route);
     let next = Arc::new(Next::default());
     let config = serde_json::from_value(api).expect("a sound upstream");
     let mask = Mask::default();
     mask.add(TOKEN);
     let api = Api::new(&config, 1, mask, now).expect("a sound upstream");
     let api = Arc::new(api.scripted(Arc::clone(&next) as Arc<dyn Script>));
-    let target = target(to, &api).expect("a sound target");
+    let target = target(route, &api).expect("a sound target");
     Scene { target, api, next, overruled: false }
 }
 
-fn target(config: Value, api: &Arc<Api>) -> Option<HttpTarget> {
+/// A route with what is in `route` besides what it needs.
+fn target(route: Value, api: &Arc<Api>) -> Option<HttpTarget> {
+    let mut config = json!({
+        "upstream": "u", "method": "POST", "success": ["2xx"], "retry_on": ["default"],
+        "idempotency_header": "Idempotency-Key", "max_response": "64KiB",
+    });
+    merge(&mut config, route);
     let config = serde_json::from_value(config).ok()?;
     HttpTarget::new(&config, Arc::clone(api), MOST).ok()
 }
 
 /// Where a route with that path would send an event, if it can.
 pub(super) fn url_of(path: &str, input: &Input) -> Option<Url> {
-    let to = json!({
-        "upstream": "u", "method": "POST", "success": ["2xx"], "retry_on": ["default"],
-        "idempotency_header": "Idempotency-Key", "max_response": "64KiB", "path": path,
-    });
-    let request = target(to, &SCENES[0].api)?.prepare(&delivery(), 1, input);
+    let target = target(json!({ "path": path }), &SCENES[0].api)?;
+    let request = target.prepare(&delivery(), 1, input);
     request.ok().map(|request| request.url)
 }
 

@@ -100,7 +100,10 @@ fn assert_path_agrees(source: &str, sliced: &Expression, input: &Input, variable
         }
         return;
     }
-    assert_eq!(sliced.is_ok(), run.is_ok(), "`{source}`: {sliced:?} {run:?}");
+    // The interpreter's objects may have numbers for keys, so that asking one for a number is
+    // null; a bare path says what jq says.
+    let lenient = run.as_ref().is_ok_and(Output::is_null);
+    assert!(sliced.is_err() && (run.is_err() || lenient), "`{source}`: {sliced:?} {run:?}");
 }
 
 /// A template that is one placeholder gives what its expression gives.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rusqlite::{Connection, types::Value as SqlValue};
 use tempfile::TempDir;
 use tidegate::queue::{
     Action, Append, Bounds, Content, Filter, Outcome, Queue, QueueError, RouteSettings, Settlement,
@@ -18,7 +19,7 @@ use tidegate::queue::{
 use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Invalid, Timestamp};
 use tokio::time::timeout;
 
-use super::{NOW, RUNTIME, now};
+use super::{NOW, Parts, RUNTIME, now};
 
 /// In which all is done, or the queue hangs.
 const IN_TIME: Duration = Duration::from_secs(60);
@@ -37,17 +38,23 @@ type Files = [Vec<u8>; 2];
 static SOUND: LazyLock<[Files; 2]> = LazyLock::new(|| RUNTIME.block_on(sound()));
 
 /// Changes to the files of a queue: which queue, then changes one after the other; page 255 cuts
-/// the file off at the place.
+/// the file off at the place. Or, after a line `edit`, changes to what the file holds: lines
+/// `table.column.row: value`, and `table.row:` for a row that is to go.
 ///
 /// # Panics
 /// When the queue does not refuse the file, nor work with it, nor say that it failed, in time; when
 /// a list goes in circles.
 pub fn queue_file(input: &[u8]) {
     let Some((first, changes)) = input.split_first() else { return };
-    let mut files = SOUND[usize::from(first & 1)].clone();
-    change(&mut files, changes);
     let folder = folder();
-    write(folder.path(), &files);
+    if let Some(edits) = input.strip_prefix(b"edit\n") {
+        write(folder.path(), &SOUND[0]);
+        edit(&folder.path().join("q.db"), &Parts::of(edits));
+    } else {
+        let mut files = SOUND[usize::from(first & 1)].clone();
+        change(&mut files, changes);
+        write(folder.path(), &files);
+    }
     RUNTIME.block_on(async {
         let used = timeout(IN_TIME, use_it(folder.path())).await;
         used.expect("neither done nor refused in time");
@@ -77,6 +84,46 @@ fn change(files: &mut Files, mut changes: &[u8]) {
         }
     }
     assert!(changes.len() < HEAD);
+}
+
+/// Changes values and removes rows; what SQLite will not have stays as it is.
+fn edit(path: &Path, edits: &Parts<'_>) {
+    let connection = Connection::open(path).expect("a sound file");
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    for (place, value) in &edits.lines {
+        let mut names: Vec<&str> = place.split('.').collect();
+        let row: u32 = names.pop().and_then(|row| row.parse().ok()).unwrap_or_default();
+        if !names.iter().all(|name| !name.is_empty() && is_name(name)) {
+            continue;
+        }
+        let one = |column: &str, table: &str| {
+            format!("WHERE {column} IS (SELECT {column} FROM {table} LIMIT 1 OFFSET {row})")
+        };
+        let _ = match *names {
+            [table, column] => {
+                let sql = format!("UPDATE {table} SET {column} = ?1 {}", one(column, table));
+                connection.execute(&sql, [sql_value(value)])
+            }
+            [table] => {
+                let first = "SELECT name FROM pragma_table_info(?1) WHERE cid = 0";
+                let first = connection.query_row(first, [table], |row| row.get::<_, String>(0));
+                let column = first.unwrap_or_default();
+                connection.execute(&format!("DELETE FROM {table} {}", one(&column, table)), [])
+            }
+            _ => continue,
+        };
+    }
+}
+
+/// A number or null where it is one, else bytes where it is no text.
+fn sql_value(value: &[u8]) -> SqlValue {
+    let Ok(text) = std::str::from_utf8(value) else { return SqlValue::Blob(value.to_vec()) };
+    match (text, text.parse(), text.parse()) {
+        ("null", ..) => SqlValue::Null,
+        (_, Ok(whole), _) => SqlValue::Integer(whole),
+        (_, _, Ok(number)) => SqlValue::Real(number),
+        _ => SqlValue::Text(text.to_owned()),
+    }
 }
 
 /// In memory where there is such a folder: what is tested here is no disk.
@@ -117,8 +164,10 @@ async fn use_it(folder: &Path) {
     if let Err(error) = &done {
         assert!(!error.to_string().is_empty());
     }
-    let failed = timeout(Duration::ZERO, queue.failed()).await;
-    assert!(!failed.is_ok_and(|why| why.contains("panicked")), "the writer panicked");
+    let failed = timeout(Duration::ZERO, queue.failed()).await.ok();
+    assert!(!failed.as_ref().is_some_and(|why| why.contains("panicked")), "the writer panicked");
+    // What an open queue says when a reader panicked.
+    assert!(failed.is_some() || !matches!(done, Err(QueueError::Closed)), "a reader panicked");
     queue.close().await;
 }
 
@@ -140,7 +189,8 @@ async fn go_through(queue: &SqliteQueue) -> Result<(), QueueError> {
         cursor = Some(next);
     }
     for id in known.iter().take(8) {
-        let _ = queue.show(*id).await;
+        let shown = queue.show(*id).await;
+        assert!(!matches!(shown, Err(QueueError::Closed)), "a reader panicked");
     }
     let far = Timestamp(i64::MAX / 2);
     let page = queue.page(&route, far, 100, HashSet::new()).await?;

@@ -106,15 +106,18 @@ fn assert_binary(event: &Event) {
 }
 
 fn assert_metadata_data(event: &Event) {
-    let attributes = event.encode_attributes().len();
-    // Names that mean something else among metadata, and more of it than is read.
-    let meant = ["timestamp", "version", "dataencoding"];
-    let taken = meant.iter().any(|name| event.extensions.contains_key(*name));
-    if taken || attributes > 60 << 10 {
+    let mut expected = trimmed(essence(event));
+    // Names that mean something else among metadata: one is the time where there is none.
+    let timed = event.time.is_none() && event.extensions.contains_key("timestamp");
+    let version = expected.extensions.get_mut("version");
+    let odd = version.as_ref().is_some_and(|version| version.is_boolean() || **version == "");
+    if timed || odd || event.encode_attributes().len() > 60 << 10 {
         return;
     }
+    if let Some(version) = version.filter(|version| version.is_number()) {
+        *version = version.to_string().into();
+    }
     let back = read_back(event.write_metadata_data()).expect("what we write can be read");
-    let mut expected = trimmed(essence(event));
     if expected.time.is_none() {
         expected.time.clone_from(&back.time);
     }

@@ -130,6 +130,15 @@ impl Row {
     }
 }
 
+/// The highest any of a route's counters is taken for, in deliveries or bytes: what is higher is
+/// damaged, and the sum of all routes' has to fit.
+const COUNT_MAX: u64 = 1 << 48;
+
+/// A counter of the table `route`.
+pub(super) fn counter(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0).min(COUNT_MAX)
+}
+
 impl Ledger {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let mut ledger = Self::default();
@@ -137,9 +146,7 @@ impl Ledger {
             "SELECT no, name, paused_ms, clock_ms, pending, delivered, dead, discarded, live_bytes,
                     history_bytes, seen, seen_from_ms, paused_since FROM route ORDER BY no",
         )?;
-        let unsigned = |row: &rusqlite::Row<'_>, column| {
-            row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
-        };
+        let unsigned = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(counter);
         let rows = statement.query_map([], |row| {
             Ok(Row {
                 no: row.get(0)?,
