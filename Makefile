@@ -1,6 +1,6 @@
 # What a person types, each one line long. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench image
+.PHONY: help demo test check bench fuzz image
 
 help:   ## list these
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -16,6 +16,9 @@ check:  ## what must hold before a commit: formatting, lints, documentation, man
 
 bench:  ## throughput against a hand-written consumer, in one run on this machine
 	tests/install-rabbitmq.sh && cargo build --release -p tidegate && cargo run --release -p tidegate-tests --bin bench
+
+fuzz:   ## search for inputs that break what reads strangers' bytes: half an hour a target, hours in all
+	tests/fuzz.sh
 
 image:  ## the container image, tidegate:0.1.0; needs Docker with BuildKit
 	docker build -f deploy/Dockerfile -t tidegate:0.1.0 .

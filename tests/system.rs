@@ -11,6 +11,7 @@ mod control;
 mod deploy;
 mod events_to_apis;
 mod faults;
+mod fuzz_replay;
 mod logs;
 mod product_webhooks;
 mod products;

@@ -76,8 +76,8 @@ pub enum Data {
     /// None at all.
     #[default]
     Absent,
-    /// A JSON text, byte for byte as it arrived. Known to be well-formed and at most
-    /// [`DEPTH_MAX`] deep.
+    /// A JSON text, byte for byte as it arrived. Known to be well-formed, and no deeper than
+    /// [`check_data`] allows.
     Json(Bytes),
     /// Anything else; travels as `data_base64`.
     Binary(Bytes),
@@ -202,6 +202,10 @@ fn write_member(json: &mut Vec<u8>, name: &str, value: &(impl serde::Serialize +
 /// # Errors
 /// [`EventError::TooDeep`].
 pub fn check_depth(json: &[u8]) -> Result<(), EventError> {
+    check_depth_within(json, DEPTH_MAX)
+}
+
+fn check_depth_within(json: &[u8], most: usize) -> Result<(), EventError> {
     let mut depth = 0_usize;
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
@@ -209,7 +213,7 @@ pub fn check_depth(json: &[u8]) -> Result<(), EventError> {
             b'"' => skip_string(&mut bytes),
             b'[' | b'{' => {
                 depth += 1;
-                if depth > DEPTH_MAX {
+                if depth > most {
                     return Err(EventError::TooDeep);
                 }
             }
@@ -238,13 +242,30 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 /// # Errors
 /// [`EventError::TooDeep`] or [`EventError::NotJson`].
 pub fn check_json(text: &[u8]) -> Result<(), EventError> {
-    let text = json_text(text)?;
+    check_json_within(text, DEPTH_MAX)
+}
+
+/// As [`check_json`], for the data of an event: the event, which it lies in one level down, nests
+/// at most [`DEPTH_MAX`] deep, or nobody could read it who keeps to the same limit.
+///
+/// # Errors
+/// [`EventError::TooDeep`] or [`EventError::NotJson`].
+pub fn check_data(text: &[u8]) -> Result<(), EventError> {
+    check_json_within(text, DEPTH_MAX - 1)
+}
+
+fn check_json_within(text: &[u8], most: usize) -> Result<(), EventError> {
+    let text = json_text_within(text, most)?;
     serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(not_json)
 }
 
 /// What every parser here is given: UTF-8, no byte order mark, not too deep.
 fn json_text(text: &[u8]) -> Result<&str, EventError> {
-    check_depth(text)?;
+    json_text_within(text, DEPTH_MAX)
+}
+
+fn json_text_within(text: &[u8], most: usize) -> Result<&str, EventError> {
+    check_depth_within(text, most)?;
     if text.starts_with(b"\xef\xbb\xbf") {
         let why = "it starts with a byte order mark, which RFC 8259 forbids";
         return Err(EventError::NotJson(why.to_owned()));

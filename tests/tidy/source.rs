@@ -9,6 +9,8 @@ use std::{
 
 /// Folders of the root that tools or a running gateway write; so are hidden ones, but for one.
 const SKIPPED: [&str; 2] = ["target", "data"];
+/// What fuzzing has kept, which is anything.
+const KEPT: [&str; 2] = ["fuzz/corpus/", "fuzz/crashes/"];
 const HIDDEN: &str = ".ci";
 
 /// One Rust file.
@@ -170,6 +172,9 @@ pub(crate) fn files() -> Vec<String> {
     let ours = |name: &str| !SKIPPED.contains(&name) && (!name.starts_with('.') || name == HIDDEN);
     let (mut files, mut folders) = (Vec::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
+        if KEPT.contains(&folder.as_str()) {
+            continue;
+        }
         for entry in std::fs::read_dir(root().join(&folder)).expect("a readable folder").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == ".git" {

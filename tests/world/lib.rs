@@ -8,6 +8,7 @@ pub mod amqp;
 pub mod api;
 pub mod clients;
 pub mod collector;
+pub mod fuzz;
 pub mod gateway;
 pub mod load;
 pub mod product;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     Data, Event, EventError,
     attribute::{check_attributes, is_json, wrong},
-    check_json,
+    check_data,
 };
 use crate::{
     TraceContext,
@@ -106,7 +106,7 @@ impl EventMapping {
         if let Some(expression) = &self.data {
             let data = expression.run(input, variables)?.to_json();
             // An expression may nest deeper than its input.
-            check_json(&data)?;
+            check_data(&data)?;
             draft.data = Data::Json(data);
             if !draft.datacontenttype.as_deref().is_some_and(is_json) {
                 draft.datacontenttype = Some("application/json".to_owned());

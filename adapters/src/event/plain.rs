@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Data, EventError, attribute::is_json, check_json, mapping::Draft, message::Message};
+use super::{Data, EventError, attribute::is_json, check_data, mapping::Draft, message::Message};
 
 /// The extension that names the encoding of data that came compressed.
 pub(super) const CONTENT_ENCODING: &str = "contentencoding";
@@ -41,7 +41,7 @@ pub fn fill_data(
         return Ok(());
     }
     if encoding.is_none() && claimed != Some(false) {
-        match check_json(body) {
+        match check_data(body) {
             Ok(()) => {
                 draft.data = Data::Json(body.clone());
                 return Ok(());

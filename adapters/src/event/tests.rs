@@ -1,3 +1,5 @@
+mod round_trips;
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tidegate_adapters::{
     Data, DeadReason, Delivery, Event, Timestamp, TraceContext,
-    event::{Draft, EventError, HOPS_MAX, attribute::rfc3339, check_json},
+    event::{Draft, EventError, HOPS_MAX, attribute::rfc3339, check_data},
     expression::{ExpressionError, Input, Variables},
 };
 use uuid::Uuid;
@@ -78,7 +78,7 @@ impl ReplyRule {
             Ok(Some(event)) => Content::Pending(Arc::new(event)),
             Err(failed) => {
                 // Nested too deep it is no JSON that anybody here would read again.
-                let data = match check_json(&json) {
+                let data = match check_data(&json) {
                     Ok(()) => Data::Json(json),
                     Err(_) => Data::Binary(json),
                 };

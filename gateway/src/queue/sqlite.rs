@@ -95,7 +95,7 @@ impl SqliteQueue {
         schema::check_format(&options.path)?;
         let mut connection = schema::open_writer(&options.path)?;
         let ledger = Ledger::load(&connection).map_err(schema::store)?;
-        let next_id = reader::last_id(&connection).map_err(schema::store)?;
+        let next_id = reader::last_id(&connection)?;
         let ballast = Ballast::new(&options.path, options.bounds.max_size);
         let disk_full = Arc::new(AtomicBool::new(!ballast.take_up()));
         let (commands, inbox) = mpsc::channel(COMMANDS);

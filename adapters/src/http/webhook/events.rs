@@ -18,6 +18,7 @@ use crate::{
     event::{
         Draft, EventError,
         attribute::rfc3339,
+        check_data,
         message::{ABOUT_MAX, RAW_MAX},
     },
     expression::{Input, Member, Variables},
@@ -162,7 +163,9 @@ impl Source<'_> {
 
     fn arrival(&self, item: Item<'_>) -> (Arrival, String) {
         let Item { draft, id, input, raw, index } = item;
-        match self.event(draft, input, &id) {
+        // What `split` gives may nest deeper than its input.
+        let checked = if index.is_some() { check_data(raw) } else { Ok(()) };
+        match checked.and_then(|()| self.event(draft, input, &id)) {
             Ok((event, own_id)) => {
                 let id = event.id.clone();
                 (Arrival { event: Ok(event), own_id }, id)

@@ -132,6 +132,18 @@ impl Row {
     }
 }
 
+/// The highest any of a route's counters is taken for, in deliveries or bytes: what is higher is
+/// damaged, and the sum of all routes' has to fit.
+const COUNT_MAX: u64 = 1 << 48;
+
+/// The same of its clocks, in milliseconds: some thousand years.
+const CLOCK_MAX: i64 = 1 << 48;
+
+/// A counter of the table `route`.
+pub(super) fn counter(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0).min(COUNT_MAX)
+}
+
 impl Ledger {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let mut ledger = Self::default();
@@ -139,16 +151,17 @@ impl Ledger {
             "SELECT no, name, paused_ms, clock_ms, pending, delivered, dead, discarded, live_bytes,
                     history_bytes, seen, seen_from_ms, paused_since FROM route ORDER BY no",
         )?;
-        let unsigned = |row: &rusqlite::Row<'_>, column| {
-            row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
+        let unsigned = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(counter);
+        let clock = |row: &rusqlite::Row<'_>, column| {
+            row.get::<_, i64>(column).map(|ms| ms.clamp(0, CLOCK_MAX))
         };
         let rows = statement.query_map([], |row| {
             Ok(Row {
                 no: row.get(0)?,
                 name: row.get::<_, String>(1)?.into(),
-                paused_ms: row.get(2)?,
+                paused_ms: clock(row, 2)?,
                 paused_since: row.get::<_, Option<i64>>(12)?.map(Timestamp),
-                clock_ms: row.get(3)?,
+                clock_ms: clock(row, 3)?,
                 counts: Counts {
                     pending: unsigned(row, 4)?,
                     delivered: unsigned(row, 5)?,
@@ -159,7 +172,7 @@ impl Ledger {
                 history_bytes: unsigned(row, 9)?,
                 seen: unsigned(row, 10)?,
                 buckets: Vec::new(),
-                seen_from_ms: row.get(11)?,
+                seen_from_ms: clock(row, 11)?,
                 running_since: None,
                 oldest: [i64::MAX; 4],
                 settings: None,

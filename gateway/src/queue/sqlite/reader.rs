@@ -22,6 +22,9 @@ pub(super) const PAGE_READERS: usize = 2;
 /// Connections for what people ask: lists take 20 ms at most, and less when others waited.
 pub(super) const LIST_READERS: usize = 4;
 
+/// No file has given so many numbers: one that says so is damaged, and counting on would overflow.
+const LAST_ID_MAX: i64 = 1 << 62;
+
 /// A pool of read-only connections.
 pub(super) struct Readers {
     path: PathBuf,
@@ -158,13 +161,23 @@ pub(super) fn stopped(connection: &Connection) -> rusqlite::Result<Vec<(Arc<str>
 }
 
 /// The highest number ever given, to a delivery or a place in a lane.
-pub(super) fn last_id(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row(
+///
+/// # Errors
+/// When it cannot be read, or cannot be.
+pub(super) fn last_id(connection: &Connection) -> Result<i64, QueueError> {
+    let last = connection.query_row(
         "SELECT max((SELECT coalesce(max(id), 0) FROM delivery),
                     (SELECT coalesce(max(value), 0) FROM meta WHERE name = 'last_id'))",
         [],
         |row| row.get(0),
-    )
+    );
+    match last.map_err(schema::store)? {
+        last @ 0..LAST_ID_MAX => Ok(last),
+        last => {
+            let why = format!("the file is damaged: its last delivery has the number {last}");
+            Err(QueueError::Store(why.into()))
+        }
+    }
 }
 
 /// A text kept under `name`.

@@ -8,7 +8,10 @@ use tidegate_adapters::Timestamp;
 use super::{first_since, runs::Runs};
 use crate::queue::{
     Filter, State,
-    sqlite::transaction::{lane_of, reason_number},
+    sqlite::{
+        ledger::counter,
+        transaction::{lane_of, reason_number},
+    },
 };
 
 /// So many pending ones are gathered and sorted for one page: some milliseconds.
@@ -175,7 +178,7 @@ fn routes(connection: &Connection, filter: &Filter) -> rusqlite::Result<(Vec<Rou
     while let Some(row) = rows.next()? {
         let mut counts = [0; 4];
         for (column, count) in (2..).zip(&mut counts) {
-            *count = u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0);
+            *count = counter(row.get(column)?);
         }
         let held: u64 = counts.iter().sum();
         total += held;
