@@ -4,10 +4,21 @@
 //! A section is a module; what it measured goes into the [`table`] that is printed at the end.
 //! `bench operate` is another thing, see [`operate`].
 
+mod arrivals;
 mod baseline;
 mod cpu;
+mod drive;
+mod fill;
+mod history;
+mod hung;
+mod latency;
+mod memory;
 mod operate;
+mod pending;
+mod rate;
+mod routes;
 mod sink;
+mod size;
 mod table;
 mod throughput;
 mod webhooks;
@@ -18,7 +29,8 @@ use table::Table;
 use tidegate_tests::rabbitmq::Node;
 
 /// What is measured, in this order.
-const SECTIONS: &[&str] = &["throughput", "webhooks"];
+const SECTIONS: &[&str] =
+    &["throughput", "webhooks", "latency", "pending", "history", "routes", "rate", "hung"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -35,6 +47,8 @@ async fn main() -> ExitCode {
     }
     let unknown = arguments.iter().find(|section| !SECTIONS.contains(&section.as_str()));
     assert!(unknown.is_none(), "no section {unknown:?}; there are {SECTIONS:?}");
+    // Built now, or the first start that is measured would build it.
+    tidegate_tests::gateway::binary();
     let node = Node::start().await;
     let mut table = Table::default();
     let wanted = |section: &&&str| arguments.is_empty() || arguments.iter().any(|a| a == **section);
@@ -43,6 +57,12 @@ async fn main() -> ExitCode {
         match *section {
             "throughput" => throughput::run(&node, &mut table).await,
             "webhooks" => webhooks::run(&node, &mut table).await,
+            "latency" => latency::run(&node, &mut table).await,
+            "pending" => pending::run(&node, &mut table).await,
+            "history" => history::run(&node, &mut table).await,
+            "routes" => routes::run(&node, &mut table).await,
+            "rate" => rate::run(&node, &mut table).await,
+            "hung" => hung::run(&node, &mut table).await,
             other => unreachable!("{other} is listed and not measured"),
         }
     }
