@@ -17,6 +17,7 @@ mod operate;
 mod pending;
 mod rate;
 mod routes;
+mod scale;
 mod sink;
 mod size;
 mod table;
@@ -45,10 +46,14 @@ async fn main() -> ExitCode {
         operate::run(rows.expect("a number of rows"), show).await;
         return ExitCode::SUCCESS;
     }
+    // Built now, or the first start that is measured would build it.
+    let _built = tidegate_tests::gateway::binary();
+    if first == scale::SCALE {
+        scale::run(&Node::start().await).await;
+        return ExitCode::SUCCESS;
+    }
     let unknown = arguments.iter().find(|section| !SECTIONS.contains(&section.as_str()));
     assert!(unknown.is_none(), "no section {unknown:?}; there are {SECTIONS:?}");
-    // Built now, or the first start that is measured would build it.
-    tidegate_tests::gateway::binary();
     let node = Node::start().await;
     let mut table = Table::default();
     let wanted = |section: &&&str| arguments.is_empty() || arguments.iter().any(|a| a == **section);

@@ -53,17 +53,18 @@ pub(crate) async fn run(node: &Node, table: &mut Table) {
     let times = api.times();
     let used = times.partition_point(|at| *at < times[0] + lasts) as f64
         / (LIMIT as f64 * lasts.as_secs_f64());
-    let second = Duration::from_secs(1);
-    let most = LIMIT + BURST - 1;
-    let above = windows(&times, second - JITTER).filter(|held| *held > most).count();
-    let fullest = windows(&times, second).max().unwrap_or(0);
-    show(&format!(
-        "{LIMIT}/s with a burst of {BURST} for {} s: {:.1} % used; the fullest second held \
-         {fullest}; {above} windows of a second less {} ms held more than {most}",
-        size::seconds(),
-        used * 100.0,
-        JITTER.as_millis()
-    ));
+    let mut above = 0;
+    for length in [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)] {
+        let most = BURST + (LIMIT as f64 * length.as_secs_f64()).ceil() as u64 - 1;
+        let fullest = windows(&times, length).max().unwrap_or(0);
+        let held = windows(&times, length - JITTER).filter(|held| *held > most).count();
+        show(&format!(
+            "{most} allowed in {length:?}: the fullest held {fullest}; less {JITTER:?} of jitter, \
+             {held} of {events} held more"
+        ));
+        above += held;
+    }
+    show(&format!("{LIMIT}/s with a burst of {BURST} for {lasts:?}: {:.1} % used", used * 100.0));
     let what = format!("rate limit {LIMIT}/s for {} s", size::seconds());
     let windows = format!("{what}: windows above the bound");
     table.add(windows, above as f64, "", Bound::most(0.0, 0.0));

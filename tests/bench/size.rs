@@ -1,7 +1,5 @@
 //! How much of it: every size can be set by an environment variable, to try a section out small.
 
-use std::fmt::Display;
-
 /// Events of one run that measures throughput.
 pub(crate) fn events() -> u64 {
     size("BENCH_EVENTS", 20_000)
@@ -39,7 +37,7 @@ fn size(name: &str, default: u64) -> u64 {
 }
 
 /// A large number as people write it: `10 M`, `1 k`, `250`.
-pub(crate) fn short(number: u64) -> impl Display {
+pub(crate) fn short(number: u64) -> String {
     match number {
         _ if number >= 1_000_000 && number.is_multiple_of(100_000) => {
             format!("{} M", number as f64 / 1e6)
