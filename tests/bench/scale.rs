@@ -51,13 +51,14 @@ impl Point {
     }
 }
 
-pub(crate) async fn run(node: &Node) {
+pub(crate) async fn run() {
+    let node = &Node::start().await;
     // Whatever is new to RabbitMQ and to the disk is not the first point's to pay for.
     drive::through(node, &mut Gateway::new(""), &Beside::default()).await;
     let curves = [
         pending(node).await,
-        many(node, false).await,
-        many(node, true).await,
+        many(false).await,
+        many(true).await,
         keys(node).await,
         bodies(node).await,
     ];
@@ -85,12 +86,14 @@ async fn pending(node: &Node) -> Curve {
 }
 
 /// Routes that share an upstream, or have one each.
-async fn many(node: &Node, upstreams: bool) -> Curve {
+async fn many(upstreams: bool) -> Curve {
     let title = if upstreams { "upstreams" } else { "routes" };
     show(&format!("\n# {title}"));
     let mut points = Vec::new();
     for count in [size::routes() / 100, size::routes() / 10, size::routes()] {
-        let (url, sink) = (node.vhost().await.url(), Sink::start().await);
+        // A node each: the queues of one point would slow the next.
+        let (node, sink) = (Node::start().await, Sink::start().await);
+        let url = node.url();
         let (routes, beside) = match upstreams {
             false => routes::many(count, 1, &sink.url(), "concurrency: 64, "),
             true => routes::many(count, count, &sink.url(), "concurrency: 4, "),
@@ -170,8 +173,30 @@ fn page(curves: &[Curve]) -> String {
              | {title} | memory, MiB | start, ms | {unit} |\n|---:|---:|---:|---:|\n"
         );
         for Point { label, memory, start_ms, rate } in points {
-            let _ = writeln!(page, "| {label} | {memory:.0} | {start_ms:.0} | {rate:.0} |");
+            let _ = writeln!(
+                page,
+                "| {label} | {} | {} | {} |",
+                figure(*memory),
+                figure(*start_ms),
+                figure(*rate)
+            );
         }
     }
     page
+}
+
+/// `12345.6` as `12,346`, and `1.23` as `1.2`.
+fn figure(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut grouped = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }

@@ -15,12 +15,12 @@ const PLOT: (f64, f64) = (205.0, 62.0);
 
 /// Text and lines in both colour schemes.
 const STYLE: &str = "\
-    svg { font: 12px system-ui, sans-serif; background: #fff; fill: #1f2328; }
+    svg { font: 12px system-ui, sans-serif; fill: #1f2328; } .ground { fill: #fff; }
     .head { font-weight: 600; } .faint { fill: #59636e; } .mid { text-anchor: middle; }
     .axis { stroke: #d1d9e0; } .line { stroke: #0969da; stroke-width: 2; fill: none; }
     .dot { fill: #0969da; }
     @media (prefers-color-scheme: dark) {
-      svg { background: #0d1117; fill: #f0f6fc; }
+      svg { fill: #f0f6fc; } .ground { fill: #0d1117; }
       .faint { fill: #9198a1; } .axis { stroke: #3d444d; }
       .line { stroke: #4493f8; } .dot { fill: #4493f8; }
     }";
@@ -39,7 +39,8 @@ pub(super) fn draw(curves: &[Curve]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n\
          <title>Memory, start and throughput of Tidegate by the size of what it holds</title>\n\
-         <style>\n{STYLE}\n</style>\n"
+         <style>\n{STYLE}\n</style>\n\
+         <rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\"/>\n"
     );
     for (column, (name, _)) in FIGURES.iter().enumerate() {
         text(&mut svg, (FIRST + COLUMN * column as f64, 22.0), "head", name);
@@ -73,24 +74,11 @@ fn plot(svg: &mut String, corner: (f64, f64), points: &[Point], figure: Figure) 
     let _ = writeln!(svg, "<polyline class=\"line\" points=\"{}\"/>", path.join(" "));
     for (point, (x, y)) in points.iter().zip(places) {
         let _ = writeln!(svg, "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>");
-        text(svg, (x, y - 8.0), "mid", &grouped(figure(point)));
+        text(svg, (x, y - 8.0), "mid", &super::figure(figure(point)));
         text(svg, (x, bottom + 16.0), "mid faint", &point.label);
     }
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), class: &str, text: &str) {
     let _ = writeln!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>");
-}
-
-/// `12345.6` as `12,346`.
-fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut grouped = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
