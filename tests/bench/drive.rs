@@ -11,7 +11,7 @@ use tidegate_tests::{
     eventually,
     rabbitmq::Node,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{baseline, memory, show, sink::Sink, size};
 
@@ -116,8 +116,14 @@ pub(crate) async fn of_bytes(
 /// Starts `gateway`, waits until `sink` has seen so many events, and stops it.
 pub(crate) async fn finish(gateway: &mut Gateway, sink: &Sink, events: u64) -> Driven {
     let start = start(gateway).await;
-    eventually("all events arrived", PATIENCE, || async { (sink.count() >= events).then_some(()) })
-        .await;
+    let all = eventually("all events arrived", 2 * PATIENCE, || async {
+        (sink.count() >= events).then_some(())
+    });
+    if timeout(PATIENCE, all).await.is_err() {
+        // What it thinks it still has to do says more than that it does not do it.
+        let routes = gateway.text("/api/v1/routes").await;
+        panic!("{} of {events} arrived; {routes}\n{}", sink.count(), gateway.log());
+    }
     let rate = events as f64 / sink.took().as_secs_f64();
     let peak = memory::peak(gateway.pid());
     assert!(gateway.stop().await.success(), "{}", gateway.log());
