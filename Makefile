@@ -14,7 +14,7 @@ test:   ## everything: unit and system tests; installs what they need and the ma
 check:  ## what must hold before a commit: formatting, lints, documentation, manifests
 	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps && tests/check-deploy.sh
 
-bench:  ## throughput against a hand-written consumer, in one run on this machine
+bench:  ## every figure that must hold, beside its bound; on this machine, twelve minutes
 	tests/install-rabbitmq.sh && cargo build --release -p tidegate && cargo run --release -p tidegate-tests --bin bench
 
 fuzz:   ## search for inputs that break what reads strangers' bytes: half an hour a target, hours in all

@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,11 +15,8 @@ use std::{
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tidegate::queue::{
-    Append, Bounds, Content, Queue as _, RouteSettings, Space,
-    sqlite::{Options, SqliteQueue},
-};
-use tidegate_adapters::{Data, DeadReason, Event, Timestamp};
+use tidegate::queue::{Append, Content};
+use tidegate_adapters::DeadReason;
 use tidegate_tests::{
     Gateway, Load, Product,
     amqp::{Message, Publisher},
@@ -29,6 +25,8 @@ use tidegate_tests::{
     rabbitmq::Node,
 };
 use tokio::time::Instant;
+
+use crate::fill;
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -138,7 +136,7 @@ routes:
 ",
     );
     let began = Instant::now();
-    fill(&gateway.folder().join("queue/tidegate.db"), rows).await;
+    fill::pending(&gateway.folder().join("queue/tidegate.db"), "many", 0..rows, append).await;
     show(&format!(
         "{rows} deliveries pending, 1 of 10,000 dead, filled in {:.0?}",
         began.elapsed()
@@ -183,44 +181,11 @@ routes:
     }
 }
 
-/// A queue of `rows` deliveries of the route `many`, which nobody delivers.
-async fn fill(path: &Path, rows: u64) {
-    let options = Options {
-        path: path.to_owned(),
-        bounds: Bounds {
-            max_size: 100 << 30,
-            max_route_share: 1.0,
-            keep_delivered: Duration::from_secs(86_400),
-            keep_dead: Duration::from_secs(86_400),
-        },
-        observer: Arc::new(|_| {}),
-        clock: Arc::new(now),
-    };
-    let queue = SqliteQueue::open(options).expect("a new queue");
-    let many: Arc<str> = "many".into();
-    let route = RouteSettings { name: Arc::clone(&many), dedupe: None, hold: false };
-    queue.configure(vec![route]).await.expect("configured");
-    for first in (0..rows).step_by(2_000) {
-        let batch = (first..rows.min(first + 2_000)).map(append).collect();
-        queue.append(&many, batch, Space::Exempt).await.expect("taken");
-    }
-    queue.close().await;
-}
-
+/// Pending, of a route that nobody delivers; a few dead.
 fn append(n: u64) -> Append {
-    let event = Arc::new(Event {
-        id: format!("e-{n}"),
-        source: "/bench".to_owned(),
-        kind: if n.is_multiple_of(1_000_003) { "rare" } else { "order.confirmed.v1" }.to_owned(),
-        subject: None,
-        time: None,
-        datacontenttype: None,
-        dataschema: None,
-        extensions: std::collections::BTreeMap::new(),
-        traceparent: None,
-        hops: 0,
-        data: Data::Json(bytes::Bytes::from_static(br#"{"customerId":"c","total":12.5}"#)),
-    });
+    let kind = if n.is_multiple_of(1_000_003) { "rare" } else { "order.confirmed.v1" };
+    let data = &br#"{"customerId":"c","total":12.5}"#[..];
+    let event = Arc::new(fill::event(&format!("e-{n}"), kind, data));
     let content = match n % 10_000 {
         0 => Content::Dead(event, DeadReason::Rejected, "status 400".to_owned()),
         _ => Content::Pending(event),
@@ -228,10 +193,4 @@ fn append(n: u64) -> Append {
     // A few have keys, each its own but for those of every thousandth.
     let key = (n % 1_000 == 17).then(|| format!("k-{}", n / 1_000 % 1_000).into());
     Append { content, key, dedupe: false }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the clock of what is filled")]
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp(i64::try_from(since.map_or(0, |since| since.as_millis())).unwrap_or(i64::MAX))
 }

@@ -9,7 +9,7 @@ pub(crate) struct Table {
 }
 
 struct Row {
-    what: &'static str,
+    what: String,
     value: f64,
     unit: &'static str,
     bound: Bound,
@@ -45,8 +45,14 @@ impl Bound {
 }
 
 impl Table {
-    pub(crate) fn add(&mut self, what: &'static str, value: f64, unit: &'static str, bound: Bound) {
-        self.rows.push(Row { what, value, unit, bound });
+    pub(crate) fn add(
+        &mut self,
+        what: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        bound: Bound,
+    ) {
+        self.rows.push(Row { what: what.into(), value, unit, bound });
     }
 
     /// Whether every bound is kept.
