@@ -15,7 +15,7 @@ use tokio::{process::Command, time::timeout};
 
 use crate::events_to_apis::{one_route, order};
 
-const IN_TIME: Duration = Duration::from_secs(60);
+const IN_TIME: Duration = Duration::from_secs(120);
 
 /// `check` of `path`; it ends in time, whatever it reads.
 async fn check(path: &Path) -> Output {

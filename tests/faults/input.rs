@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-const IN_TIME: Duration = Duration::from_secs(60);
+const IN_TIME: Duration = Duration::from_secs(120);
 const KEY: &str = "canary-api-key-77";
 
 /// A gateway with three webhooks: `/hooks` takes anything with the key, `/events` CloudEvents with

@@ -11,7 +11,7 @@ use tidegate_tests::{
 
 use crate::events_to_apis::one_route;
 
-const IN_TIME: Duration = Duration::from_secs(60);
+const IN_TIME: Duration = Duration::from_secs(120);
 const QUEUE: &str = "tidegate.award-points";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -197,7 +197,9 @@ proptest! {
 
     /// As many problems as there are mistakes, wherever they are.
     #[test]
-    fn c1_every_mistake_is_told_at_once(wrong in proptest::collection::btree_set(0_usize..8, 1..8)) {
+    fn c1_every_mistake_is_told_at_once(
+        wrong in proptest::collection::btree_set(0_usize..8, 1..8),
+    ) {
         const LINES: [(&str, &str); 8] = [
             ("queue: { max_size: 1GiB }", "queue: { max_size: x }"),
             ("log: { level: info }", "log: { levle: info }"),
