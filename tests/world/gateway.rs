@@ -30,6 +30,7 @@ pub struct Gateway {
     config: Option<PathBuf>,
     watched: bool,
     disk: Option<&'static str>,
+    behind: Vec<String>,
     log: Arc<Mutex<String>>,
 }
 
@@ -52,6 +53,7 @@ impl Gateway {
             config: None,
             watched: false,
             disk: None,
+            behind: Vec::new(),
             log: Arc::default(),
         }
     }
@@ -80,6 +82,11 @@ impl Gateway {
     pub fn set_disk(&mut self, size: &'static str) {
         std::fs::create_dir(self.folder.path().join("queue")).expect("writable");
         self.disk = Some(size);
+    }
+
+    /// Puts `words`, a command that keeps the process id of what it runs, before its binary.
+    pub fn set_behind(&mut self, words: Vec<String>) {
+        self.behind = words;
     }
 
     /// Starts it and waits until it is ready.
@@ -208,6 +215,22 @@ impl Gateway {
         self.process.as_ref().and_then(|process| process.child.id()).expect("running")
     }
 
+    /// Whether its process has ended, by itself or by a signal.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        // The name, in parentheses, may hold anything; the state follows it.
+        let stat = stat.unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        state.is_none_or(|state| state == "Z" || state == "X")
+    }
+
+    /// Where its queue lies.
+    #[must_use]
+    pub fn queue(&self) -> PathBuf {
+        self.folder.path().join("queue/tidegate.db")
+    }
+
     /// The most memory that was resident since its start, in bytes.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
@@ -242,9 +265,14 @@ impl Gateway {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = match self.disk {
-            None => Command::new(binary()),
-            Some(size) => self.on_disk(size),
+        let mut command = match (self.disk, self.behind.split_first()) {
+            (None, None) => Command::new(binary()),
+            (Some(size), _) => self.on_disk(size),
+            (None, Some((first, rest))) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary());
+                command
+            }
         };
         command
             .arg(verb)
@@ -252,7 +280,7 @@ impl Gateway {
             .arg(self.config.clone().unwrap_or_else(|| self.folder.path().join("gateway.yaml")))
             .env("TIDEGATE__ADMIN__LISTEN", "127.0.0.1:0")
             .env("TIDEGATE__SERVER__LISTEN", "127.0.0.1:0")
-            .env("TIDEGATE__QUEUE__SQLITE__PATH", self.folder.path().join("queue/tidegate.db"))
+            .env("TIDEGATE__QUEUE__SQLITE__PATH", self.queue())
             .env("TIDEGATE__LOG__FORMAT", "json")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -6,18 +6,23 @@
 
 pub mod amqp;
 pub mod api;
+pub mod both;
 pub mod clients;
 pub mod collector;
 pub mod gateway;
 pub mod load;
+pub mod power;
 pub mod product;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod strace;
 pub mod wait;
 
 pub use api::Api;
+pub use both::Both;
 pub use collector::Collector;
 pub use gateway::Gateway;
 pub use load::Load;
 pub use product::Product;
+pub use strace::Strace;
 pub use wait::eventually;
