@@ -9,7 +9,7 @@ demo:   ## the Plant-Based Pizza company on this machine: orders, mock APIs, fau
 	@echo 'building, a few minutes the first time ...' && cargo run --release -q -p tidegate -- demo
 
 test:   ## everything: unit and system tests; installs what they need and the machine lacks
-	tests/install-rabbitmq.sh && tests/install-clients.sh && tests/install-deploy-tools.sh && cargo build -p tidegate && deploy/rootfs.sh dev && cargo test --workspace
+	tests/install-rabbitmq.sh && tests/install-clients.sh && tests/install-deploy-tools.sh && tests/install-fault-tools.sh && cargo build -p tidegate && deploy/rootfs.sh dev && cargo test --workspace
 
 check:  ## what must hold before a commit: formatting, lints, documentation, manifests
 	cargo fmt --check && cargo clippy -q --workspace --all-targets -- -D warnings && RUSTDOCFLAGS='-D warnings' cargo doc -q --workspace --no-deps && tests/check-deploy.sh

@@ -162,7 +162,7 @@ async fn ten_thousand_events_arrive_once_each_mapped_and_in_order_per_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_six_times_nothing_is_lost_and_repeats_are_few() {
+async fn p1_killed_six_times_nothing_is_lost_and_repeats_are_few() {
     const EVENTS: u64 = 6_000;
     let broker = Node::shared().await.vhost().await;
     let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
@@ -347,7 +347,7 @@ async fn asked_to_stop_under_load_it_ends_with_0_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_full_disk_intake_pauses_deliveries_go_on_and_it_heals() {
+async fn d1_on_a_full_disk_intake_pauses_deliveries_go_on_and_it_heals() {
     const EVENTS: u64 = 160;
     let mut node = Node::start().await;
     bind(&node.url(), "points", "loyalty", "loyalty.#").await;

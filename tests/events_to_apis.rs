@@ -103,7 +103,7 @@ async fn ten_thousand_events_arrive_once_each_mapped_and_in_order_per_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_six_times_nothing_is_lost_and_repeats_are_few() {
+async fn p1_killed_six_times_nothing_is_lost_and_repeats_are_few() {
     const EVENTS: u64 = 6_000;
     const CONCURRENCY: u64 = 16;
     let broker = Node::shared().await.vhost().await;
@@ -265,7 +265,7 @@ async fn what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_100_mb_is_dead_and_costs_no_more_than_itself() {
+async fn d11_a_body_of_100_mb_is_dead_and_costs_no_more_than_itself() {
     const SIZE: usize = 100 << 20;
     let broker = Node::shared().await.vhost().await;
     let api = Api::start().await;
@@ -350,7 +350,7 @@ async fn asked_to_stop_under_load_it_ends_with_0_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_full_disk_intake_pauses_deliveries_go_on_and_it_heals() {
+async fn d1_on_a_full_disk_intake_pauses_deliveries_go_on_and_it_heals() {
     const EVENTS: u64 = 160;
     let broker = Node::shared().await.vhost().await;
     let api = Api::start().await;

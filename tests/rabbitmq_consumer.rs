@@ -273,8 +273,9 @@ async fn messages_of_any_route_arrive_once_while_its_prefetch_grows() {
     running.stop().await;
 }
 
-/// What RabbitMQ sends right behind a consume must find its consumer known, however busy the machine
-/// is: else nobody sees it, nobody acks it, and nothing more comes. Eight at once make it busy.
+/// What RabbitMQ sends right behind a consume must find its consumer known, however busy the
+/// machine is: else nobody sees it, nobody acks it, and nothing more comes. Eight at once make it
+/// busy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_consumes_gets_what_was_waiting_at_once_and_all_of_it() {
     const WAITING: usize = 60;

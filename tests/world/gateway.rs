@@ -1,5 +1,7 @@
 //! The gateway under test: the real binary, as a process.
 
+mod binary;
+
 use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -17,6 +19,8 @@ use tokio::{
     time::timeout,
 };
 
+pub use binary::binary;
+
 use crate::eventually;
 
 /// How long a gateway may take from start to ready.
@@ -31,6 +35,7 @@ pub struct Gateway {
     watched: bool,
     disk: Option<&'static str>,
     names: bool,
+    behind: Vec<String>,
     log: Arc<Mutex<String>>,
 }
 
@@ -54,6 +59,7 @@ impl Gateway {
             watched: false,
             disk: None,
             names: false,
+            behind: Vec::new(),
             log: Arc::default(),
         }
     }
@@ -97,6 +103,11 @@ impl Gateway {
             write("nsswitch.conf", "hosts: files dns\n");
             self.names = true;
         }
+    }
+
+    /// Puts `words`, a command that keeps the process id of what it runs, before its binary.
+    pub fn set_behind(&mut self, words: Vec<String>) {
+        self.behind = words;
     }
 
     /// Starts it and waits until it is ready.
@@ -225,6 +236,22 @@ impl Gateway {
         self.process.as_ref().and_then(|process| process.child.id()).expect("running")
     }
 
+    /// Whether its process has ended, by itself or by a signal.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        // The name, in parentheses, may hold anything; the state follows it.
+        let stat = stat.unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        state.is_none_or(|state| state == "Z" || state == "X")
+    }
+
+    /// Where its queue lies.
+    #[must_use]
+    pub fn queue(&self) -> PathBuf {
+        self.folder.path().join("queue/tidegate.db")
+    }
+
     /// The most memory that was resident since its start, in bytes.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
@@ -259,10 +286,15 @@ impl Gateway {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = match self.disk {
-            None if self.names => self.with_names(),
-            None => Command::new(binary()),
-            Some(size) => self.on_disk(size),
+        let mut command = match (self.disk, self.behind.split_first()) {
+            (None, None) if self.names => self.with_names(),
+            (None, None) => Command::new(binary()),
+            (Some(size), _) => self.on_disk(size),
+            (None, Some((first, rest))) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary());
+                command
+            }
         };
         command
             .arg(verb)
@@ -270,7 +302,7 @@ impl Gateway {
             .arg(self.config.clone().unwrap_or_else(|| self.folder.path().join("gateway.yaml")))
             .env("TIDEGATE__ADMIN__LISTEN", "127.0.0.1:0")
             .env("TIDEGATE__SERVER__LISTEN", "127.0.0.1:0")
-            .env("TIDEGATE__QUEUE__SQLITE__PATH", self.folder.path().join("queue/tidegate.db"))
+            .env("TIDEGATE__QUEUE__SQLITE__PATH", self.queue())
             .env("TIDEGATE__LOG__FORMAT", "json")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -329,38 +361,6 @@ pub fn client() -> reqwest::Client {
             .expect("a client")
     };
     CLIENT.get_or_init(build).clone()
-}
-
-/// The binary under test: built once per test run, or the one that `TIDEGATE_BINARY` names.
-#[must_use]
-pub fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build_binary).clone()
-}
-
-fn build_binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("TIDEGATE_BINARY") {
-        return named.into();
-    }
-    let tests = std::env::current_exe().expect("the test's own path");
-    let folder = tests.parent().expect("an executable lies in a folder");
-    // Tests lie in target/<profile>/deps, the bench beside the binary.
-    let in_deps = folder.file_name().is_some_and(|name| name == "deps");
-    let profile = if in_deps { folder.parent().expect("target/<profile>") } else { folder };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = std::process::Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "tidegate", "--bin", "tidegate"]);
-    // What the outer cargo tells its tests would make the inner one build dependencies anew.
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_")) {
-            build.env_remove(name);
-        }
-    }
-    if profile.file_name().is_some_and(|name| name == "release") {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo").success(), "the binary does not build");
-    profile.join("tidegate")
 }
 
 /// The address in the log line that says where a listener is.

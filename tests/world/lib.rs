@@ -6,22 +6,27 @@
 
 pub mod amqp;
 pub mod api;
+pub mod both;
 pub mod clients;
 pub mod collector;
 pub mod fuzz;
 pub mod gateway;
 pub mod load;
+pub mod power;
 pub mod product;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod raw_http;
+pub mod strace;
 pub mod wait;
 pub mod wire;
 
 pub use api::Api;
+pub use both::Both;
 pub use collector::Collector;
 pub use gateway::Gateway;
 pub use load::Load;
 pub use product::Product;
 pub use raw_http::{Act, RawHttp};
+pub use strace::Strace;
 pub use wait::eventually;

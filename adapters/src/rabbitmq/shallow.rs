@@ -1,11 +1,12 @@
 //! Header tables are made shallow before the client library reads them.
 //!
 //! RabbitMQ passes on tables that nest as deep as a frame has room for, 26,000 levels. The library
-//! reads them by recursion on a thread of 2 MiB, overflows its stack, and that ends the process; and
-//! since the message was not acked, every process after it. So frames are watched as they come in,
-//! and the type of what lies deeper than [`LEVELS`] is overwritten: a table or an array and an array
-//! of bytes are written alike, as a length and so many bytes, so what lies deeper becomes bytes
-//! where it stands. What is left is still too deep for an event and is told as such, but is read.
+//! reads them by recursion on a thread of 2 MiB, overflows its stack, and that ends the process;
+//! and since the message was not acked, every process after it. So frames are watched as they come
+//! in, and the type of what lies deeper than [`LEVELS`] is overwritten: a table or an array and an
+//! array of bytes are written alike, as a length and so many bytes, so what lies deeper becomes
+//! bytes where it stands. What is left is still too deep for an event and is told as such, but is
+//! read.
 //!
 //! ```text
 //! AMQP 0-9-1 §2.3.5, §4.2.3:  frame    type:u8 channel:u16 size:u32 payload end:u8

@@ -7,7 +7,7 @@
 //! ours to see, the length is gone; so the bytes are watched as they come in.
 //!
 //! What is watched is small: the heads, and the lengths that tell where the next head begins. A
-//! head with a transfer coding is the last that is watched, for its connection ends with its answer.
+//! head with a transfer coding is the last that is watched: its connection ends with its answer.
 //!
 //! Beside that, the first head has a deadline here: hyper's own begins when it knows the protocol,
 //! which a sender that says nothing never tells.

@@ -183,7 +183,7 @@ fn dead(reason: DeadReason) -> Outcome {
 }
 
 #[test]
-fn sqlite_is_new_enough_to_trust() {
+fn d15_sqlite_is_new_enough_to_trust() {
     // 3.51.3 mended a race in WAL resets that lost commits.
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
 }
@@ -388,7 +388,7 @@ async fn history_is_the_first_to_go_and_never_more_than_its_quarter() {
 }
 
 #[tokio::test]
-async fn a_second_process_is_told_who_owns_the_file() {
+async fn d15_a_second_process_is_told_who_owns_the_file() {
     let bench = Bench::new().await;
     let Err(QueueError::Owned { owner, .. }) = SqliteQueue::open(bench.options.clone()) else {
         panic!("opened twice")
@@ -411,7 +411,7 @@ async fn its_files_are_ours_alone() {
 }
 
 #[tokio::test]
-async fn an_unknown_format_is_refused_untouched() {
+async fn d12_an_unknown_format_is_refused_untouched() {
     let bench = Bench::new().await;
     bench.pending(&["a"]).await;
     bench.queue.close().await;

@@ -76,7 +76,7 @@ fn write_two(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_file_of_the_format_before_is_taken_over_with_all_that_is_in_it() {
+async fn d12_a_file_of_the_format_before_is_taken_over_with_all_that_is_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     write_two(&path);
@@ -154,7 +154,7 @@ async fn taking_over_happens_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn what_is_older_still_is_refused() {
+async fn d12_what_is_older_still_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     write_two(&path);
