@@ -164,7 +164,8 @@ fn page(curves: &[Curve]) -> String {
     let mut page = format!(
         "# How it scales\n\n\
          {trial}By `bench scale`, on {}; the queue file is fsynced. \
-         Memory: resident at most, under load. Start: until ready.\n\n![memory, start and throughput by size](scale.svg)\n",
+         Memory: resident at most, under load. Start: until ready.\n\n\
+         ![memory, start and throughput by size](scale.svg)\n",
         table::machine()
     );
     for Curve { title, about, points, unit } in curves {
