@@ -67,7 +67,8 @@ pub(crate) async fn compare(
         for (name, driven) in [("without", without), (what, with)] {
             let Driven { rate, start, peak } = driven;
             show(&format!(
-                "round {round}: {name:20} {rate:6.0}/s, ready after {:4.0} ms, at most {peak:.0} MiB",
+                "round {round}: {name:20} {rate:6.0}/s, ready after {:4.0} ms, \
+                 at most {peak:.0} MiB",
                 start * 1e3
             ));
         }

@@ -1,6 +1,6 @@
 //! `make bench`: what Tidegate costs and how fast it is, each figure a ratio within this run or a
-//! time on this machine, beside the bound it must keep; it fails when one is not kept.
-//! `bench SECTION...` measures only those.
+//! time on this machine, beside the bound it must keep; it fails when one is not kept. `bench
+//! SECTION...` measures only those.
 //!
 //! A section is a module; what it measured goes into the [`table`] that is printed at the end.
 //! `bench scale` and `bench operate` are other things, see [`scale`] and [`operate`].

@@ -160,10 +160,12 @@ async fn bodies(node: &Node) -> Curve {
 
 /// What was measured, for people.
 fn page(curves: &[Curve]) -> String {
+    let trial = if cfg!(debug_assertions) { "**A debug build, to try it out.** " } else { "" };
     let mut page = format!(
         "# How it scales\n\n\
-         By `bench scale`, on {}; the queue file is fsynced. Memory: resident at most, under load. \
-         Start: until ready.\n\n![memory, start and throughput by size](scale.svg)\n",
+         {trial}By `bench scale`, on {}; the queue file is fsynced. \
+         Memory: resident at most, under load. Start: until ready.\n\n\
+         ![memory, start and throughput by size](scale.svg)\n",
         table::machine()
     );
     for Curve { title, about, points, unit } in curves {

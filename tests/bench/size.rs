@@ -10,7 +10,7 @@ pub(crate) fn rows() -> u64 {
     size("BENCH_ROWS", 10_000_000)
 }
 
-/// MiB of history: a quarter of the queue's own default size.
+/// MiB of history, 4 at least: a quarter of the queue's size, by default of its default.
 pub(crate) fn history() -> u64 {
     size("BENCH_HISTORY_MIB", 2048)
 }
