@@ -5,11 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tidegate::cli::{self, Cli};
 
-/// Small objects made on one thread and freed on another are what an event is made of; glibc's
-/// allocator takes a tenth of its cost for that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()

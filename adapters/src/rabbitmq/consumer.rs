@@ -31,7 +31,7 @@
 //! before its consume is confirmed, or after its cancel is. For RabbitMQ such a message is unacked
 //! like any other, and the next ack of several would cover it: it would be lost. So a consume does
 //! not wait for its confirmation, and nothing is read until its consumer is known: see
-//! [`super::valve`]. And the tags of deliveries, which count up from 1 on a channel, are checked
+//! `valve`. And the tags of deliveries, which count up from 1 on a channel, are checked
 //! for gaps. A gap ends the session before anything behind it is acked, and everything comes again.
 
 mod inflow;

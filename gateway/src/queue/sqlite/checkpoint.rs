@@ -26,13 +26,13 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 /// So much of the log is not folded in when a fold is due, in bytes.
-const DUE: u64 = 16 << 20;
+const DUE: u64 = 4 << 20;
 
 /// With a log as long as this it is time to begin it anew.
-const LONG: u64 = 64 << 20;
+const LONG: u64 = 16 << 20;
 
 /// Little enough for the writer to fold by itself.
-const LITTLE: u64 = 2 << 20;
+const LITTLE: u64 = 1 << 20;
 
 /// With a log as long as this the writer folds whatever is left.
 const MOST: u64 = 4 * LONG;
@@ -116,6 +116,12 @@ impl Pressure {
         }
         self.tried.store(log / self.page, Ordering::Relaxed);
         self.fold(writer);
+    }
+
+    /// Folds in all of it and gives the log's space back, if nobody reads. Best effort.
+    pub(super) fn truncate(&self, writer: &Connection) {
+        let _folding = self.folding.lock();
+        let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 
     /// Folds in what can be.

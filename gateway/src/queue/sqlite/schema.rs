@@ -103,12 +103,12 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     let connection = Connection::open(path).map_err(store)?;
     connection
         .execute_batch(
-            "PRAGMA page_size = 4096;
+            "PRAGMA page_size = 8192;
              PRAGMA auto_vacuum = INCREMENTAL;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 0;
-             PRAGMA journal_size_limit = 67108864;
+             PRAGMA journal_size_limit = 33554432;
              PRAGMA cache_size = -16384;
              PRAGMA temp_store = MEMORY;
              PRAGMA cell_size_check = ON;",

@@ -132,9 +132,9 @@ impl Writer {
     /// Gives back to the disk what the files do not need: pages freed by what was pruned, and the
     /// log. Best effort: while it fails the disk stays full, and it is tried again.
     fn shrink(&self) {
-        let _ = self.connection.execute_batch(&format!(
-            "PRAGMA incremental_vacuum({SHRINK_PAGES}); PRAGMA wal_checkpoint(TRUNCATE);"
-        ));
+        let vacuum = format!("PRAGMA incremental_vacuum({SHRINK_PAGES})");
+        let _ = self.connection.execute_batch(&vacuum);
+        self.pressure.truncate(&self.connection);
     }
 
     /// Commits the commands in one transaction, however long the disk is full.
@@ -310,7 +310,7 @@ impl Writer {
     fn finish(self, closed: oneshot::Sender<()>) {
         self.pressure.stop();
         // Best effort: what is not folded in is read from the log at the next start.
-        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.pressure.truncate(&self.connection);
         drop(self.connection);
         self.shared.closed();
         let _ = closed.send(());
