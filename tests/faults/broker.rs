@@ -4,6 +4,7 @@
 //! those that need a hand on single frames.
 
 mod consuming;
+mod node;
 mod publishing;
 
 use std::time::Duration;
