@@ -97,7 +97,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_killed_or_stopped_and_comes_back_is_consumed_again() {
+async fn b1_a_broker_that_is_killed_or_stopped_and_comes_back_is_consumed_again() {
     let mut node = Node::start().await;
     let scene = Scene::set(node.root()).await;
     node.kill().await;
@@ -110,7 +110,7 @@ async fn a_broker_that_is_killed_or_stopped_and_comes_back_is_consumed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_closed_by_force_are_made_again() {
+async fn b3_connections_closed_by_force_are_made_again() {
     let scene = Scene::set(&Node::shared().await.vhost().await).await;
     for _ in 0..3 {
         scene.broker.close_connections().await;
@@ -120,7 +120,7 @@ async fn connections_closed_by_force_are_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_is_deleted_is_declared_and_bound_again() {
+async fn b6_a_queue_that_is_deleted_is_declared_and_bound_again() {
     let mut scene = Scene::set(&Node::shared().await.vhost().await).await;
     let mut deletions = Vec::new();
     let mut bearable = 0;
@@ -156,7 +156,7 @@ fn numbers(api: &Api) -> BTreeSet<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn alarms_block_the_services_and_not_the_gateway() {
+async fn b4_alarms_block_the_services_and_not_the_gateway() {
     let node = Node::start().await;
     let mut scene = Scene::set(node.root()).await;
 
@@ -192,7 +192,7 @@ async fn alarm(node: &Node, scene: &Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_absent_at_the_start_is_waited_for() {
+async fn b15_a_broker_that_is_absent_at_the_start_is_waited_for() {
     let mut node = Node::start().await;
     node.kill().await;
     let api = Api::start().await;

@@ -91,7 +91,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_killed_and_comes_back_is_published_to_again() {
+async fn b1_a_broker_that_is_killed_and_comes_back_is_published_to_again() {
     let mut scene = Scene::set().await;
     for _ in 0..2 {
         let (stop, sending) = scene.keep_sending(scene.gateway.webhooks().await);
@@ -105,7 +105,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_published_to_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_closed_by_force_are_made_again() {
+async fn b3_connections_closed_by_force_are_made_again() {
     let mut scene = Scene::set().await;
     let (stop, sending) = scene.keep_sending(scene.gateway.webhooks().await);
     for _ in 0..3 {
@@ -124,7 +124,7 @@ async fn connections_closed_by_force_are_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_is_deleted_leaves_events_waiting_until_one_is_bound_again() {
+async fn b8_a_queue_that_is_deleted_leaves_events_waiting_until_one_is_bound_again() {
     let mut scene = Scene::set().await;
     let gone = scene.sent;
     scene.node.delete_queue("points").await;
@@ -142,7 +142,7 @@ async fn a_queue_that_is_deleted_leaves_events_waiting_until_one_is_bound_again(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_without_room_leaves_events_waiting_until_there_is_room() {
+async fn b10_a_queue_without_room_leaves_events_waiting_until_there_is_room() {
     let mut scene = Scene::set().await;
     let small = "rabbit_policy:set(<<\"/\">>, <<\"small\">>, <<\"points\">>, \
         [{<<\"max-length\">>, 110}, {<<\"overflow\">>, <<\"reject-publish\">>}], \
@@ -164,7 +164,7 @@ async fn a_queue_without_room_leaves_events_waiting_until_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blocked_connection_goes_on_when_the_alarm_is_over() {
+async fn b4_a_blocked_connection_goes_on_when_the_alarm_is_over() {
     let mut scene = Scene::set().await;
     scene.node.set_memory_alarm(true).await;
     scene.send().await;
@@ -180,7 +180,7 @@ async fn a_blocked_connection_goes_on_when_the_alarm_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_absent_at_the_start_is_waited_for() {
+async fn b15_a_broker_that_is_absent_at_the_start_is_waited_for() {
     let mut node = Node::start().await;
     bind(&node.url(), "points", "loyalty", "loyalty.#").await;
     node.kill().await;

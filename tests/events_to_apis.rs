@@ -197,7 +197,7 @@ async fn a_backlog_waits_while_the_api_is_down_and_drains_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows() {
+async fn b18_what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows() {
     let broker = Node::shared().await.vhost().await;
     let api = Api::start().await;
     // Harmless but for events that are made to have it double without end, or loop in loops.
@@ -265,7 +265,7 @@ async fn what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d11_a_body_of_100_mb_is_dead_and_costs_no_more_than_itself() {
+async fn b22_d11_a_body_of_100_mb_is_dead_and_costs_no_more_than_itself() {
     const SIZE: usize = 100 << 20;
     let broker = Node::shared().await.vhost().await;
     let api = Api::start().await;

@@ -331,7 +331,7 @@ async fn a_stop_acks_what_is_accepted_and_leaves_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_intake_cancels_the_consumer_and_takes_it_up_again() {
+async fn b18_a_full_intake_cancels_the_consumer_and_takes_it_up_again() {
     let (broker, recorder) = (vhost().await, Recorder::new());
     let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
     is_up(&recorder).await;
@@ -356,7 +356,7 @@ async fn a_full_intake_cancels_the_consumer_and_takes_it_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_unacked_comes_again_after_the_connections_were_closed() {
+async fn b20_what_was_unacked_comes_again_after_the_connections_were_closed() {
     let (broker, recorder) = (vhost().await, Recorder::answering(0));
     let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
     is_up(&recorder).await;
@@ -371,7 +371,7 @@ async fn what_was_unacked_comes_again_after_the_connections_were_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_closed_connections_leave_one_consumer_with_its_prefetch() {
+async fn b19_b21_twenty_closed_connections_leave_one_consumer_with_its_prefetch() {
     let (broker, recorder) = (vhost().await, Recorder::new());
     let config = json!({
         "bind": [{"exchange": "orders", "key": "#"}],
@@ -395,7 +395,7 @@ async fn twenty_closed_connections_leave_one_consumer_with_its_prefetch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deleted_queue_is_declared_and_bound_again() {
+async fn b6_a_deleted_queue_is_declared_and_bound_again() {
     let (broker, recorder) = (vhost().await, Recorder::new());
     let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
     for round in 0..3 {
@@ -435,7 +435,7 @@ async fn a_killed_node_is_consumed_again_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn alarms_stop_publishers_and_not_the_consumer() {
+async fn b4_alarms_stop_publishers_and_not_the_consumer() {
     let node = Node::start().await;
     let (broker, recorder) = (node.root().clone(), Recorder::answering(0));
     let running = Running::start(&node.url(), vec![Route::new(&recorder)]);
@@ -455,7 +455,7 @@ async fn alarms_stop_publishers_and_not_the_consumer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_answers_nothing_is_hung_up_on_and_tried_again() {
+async fn b2_a_broker_that_answers_nothing_is_hung_up_on_and_tried_again() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("amqp://guest:guest@{}/", silent.local_addr().expect("bound"));
     let recorder = Recorder::new();
@@ -475,7 +475,7 @@ async fn a_broker_that_answers_nothing_is_hung_up_on_and_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_does_not_keep_it_from_stopping() {
+async fn b15_a_wrong_password_does_not_keep_it_from_stopping() {
     let (broker, recorder) = (vhost().await, Recorder::new());
     let url = broker.url().replace("guest:guest", "guest:wrong");
     let running = Running::start(&url, vec![Route::new(&recorder)]);
@@ -556,7 +556,7 @@ async fn an_ordered_queue_serves_one_of_two_gateways_and_then_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_messages_lower_the_prefetch_and_small_ones_raise_it() {
+async fn b22_large_messages_lower_the_prefetch_and_small_ones_raise_it() {
     let (broker, recorder) = (vhost().await, Recorder::new());
     let running = Running::start(&broker.url(), vec![Route::new(&recorder)]);
     is_up(&recorder).await;

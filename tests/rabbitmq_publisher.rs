@@ -251,7 +251,7 @@ async fn ten_thousand_messages_arrive_once_each_with_their_properties() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_message_is_answered_for_itself_when_others_are_unroutable() {
+async fn b8_each_message_is_answered_for_itself_when_others_are_unroutable() {
     let broker = vhost().await;
     let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
     let running = Running::connected(&broker.url()).await;
@@ -275,7 +275,7 @@ async fn each_message_is_answered_for_itself_when_others_are_unroutable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nothing_is_bound_for_is_retried_or_dead_or_dropped() {
+async fn b8_what_nothing_is_bound_for_is_retried_or_dead_or_dropped() {
     let broker = vhost().await;
     let running = Running::connected(&broker.url()).await;
     let cases = [
@@ -298,7 +298,7 @@ async fn what_nothing_is_bound_for_is_retried_or_dead_or_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_full_queue_refuses_is_taken_once_there_is_room() {
+async fn b10_what_a_full_queue_refuses_is_taken_once_there_is_room() {
     let broker = vhost().await;
     let (connection, channel) = channel(&broker).await;
     let running = Running::connected(&broker.url()).await;
@@ -347,7 +347,7 @@ async fn two_messages_of_one_id_are_both_answered_though_nothing_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_closed_under_way_lose_nothing() {
+async fn b3_connections_closed_under_way_lose_nothing() {
     const EVENTS: usize = 5_000;
     let broker = vhost().await;
     let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
@@ -380,7 +380,7 @@ async fn connections_closed_under_way_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_alarm_makes_publishing_wait_and_costs_no_attempt() {
+async fn b4_an_alarm_makes_publishing_wait_and_costs_no_attempt() {
     let node = Node::start().await;
     bind(&node.url(), "points", "loyalty", "loyalty.#").await;
     let running = Running::connected(&node.url()).await;
@@ -402,7 +402,7 @@ async fn an_alarm_makes_publishing_wait_and_costs_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exchange_that_is_deleted_under_way_is_declared_again() {
+async fn b9_an_exchange_that_is_deleted_under_way_is_declared_again() {
     let broker = vhost().await;
     let running = Running::connected(&broker.url()).await;
     let to = json!({ "on_unroutable": "drop" });
@@ -437,7 +437,7 @@ async fn an_exchange_of_another_kind_is_used_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_route_that_rabbitmq_refuses_leaves_its_neighbours_alone() {
+async fn b9_a_route_that_rabbitmq_refuses_leaves_its_neighbours_alone() {
     let broker = vhost().await;
     bind(&broker.url(), "points", "loyalty", "loyalty.#").await;
     let (connection, channel) = channel(&broker).await;
@@ -483,7 +483,7 @@ async fn a_message_that_is_too_large_for_rabbitmq_is_dead_and_the_next_ones_flow
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn headers_that_no_frame_holds_are_dead_and_never_sent() {
+async fn b16_headers_that_no_frame_holds_are_dead_and_never_sent() {
     let broker = vhost().await;
     bind(&broker.url(), "points", "loyalty", "loyalty.#").await;
     let running = Running::connected(&broker.url()).await;
@@ -509,7 +509,7 @@ async fn headers_that_no_frame_holds_are_dead_and_never_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_answers_nothing_is_hung_up_on_and_tried_again() {
+async fn b2_a_broker_that_answers_nothing_is_hung_up_on_and_tried_again() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("amqp://guest:guest@{}/", silent.local_addr().expect("bound"));
     let running = Running::start(&url);

@@ -5,6 +5,7 @@
 //! it needs instead of sleeping.
 
 pub mod amqp;
+pub mod amqp_proxy;
 pub mod api;
 pub mod both;
 pub mod clients;

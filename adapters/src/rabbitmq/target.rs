@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_amqp_cannot_carry_is_dead_and_no_attempt() {
+    fn b17_what_amqp_cannot_carry_is_dead_and_no_attempt() {
         let long = "k".repeat(300);
         let cases = [
             (target(&long, "x"), "e-1", "key"),
