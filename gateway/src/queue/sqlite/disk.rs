@@ -27,9 +27,30 @@ pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
     let failed =
         |error: std::io::Error| QueueError::Store(format!("{}: {error}", path.display()).into());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        let made = folder.ancestors().take_while(|folder| !folder.exists()).count();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        // A folder is a name in its parent, and names outlast a loss of power once the parent is
+        // synced. The last one always: whoever made it may have been killed before it came to that.
+        for folder in folder.ancestors().take(made.max(1)) {
+            sync_parent(folder).map_err(failed)?;
+        }
     }
     private().create(true).append(true).open(path).map(drop).map_err(failed)
+}
+
+fn sync_parent(folder: &Path) -> std::io::Result<()> {
+    let parent = match folder.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    // A parent that we may pass and not read was there before us.
+    let Ok(parent) = File::open(parent) else { return Ok(()) };
+    match parent.sync_all() {
+        // There are file systems that sync no folders.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
 }
 
 impl Lock {

@@ -20,7 +20,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::queue::QueueError;
 
@@ -163,14 +163,28 @@ pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     if !path.exists() {
         return Ok(());
     }
-    let connection = open_reader(path)?;
-    let found = number(&connection, "PRAGMA user_version")?;
-    let ours = number(&connection, "PRAGMA application_id")? == APPLICATION_ID;
+    let (application, found) = match marks(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // It was being made when the process or the machine went down: what was half done is
+        // undone first, and that takes writing.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+            marks(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        }
+        marks => marks,
+    }
+    .map_err(store)?;
+    let ours = application == APPLICATION_ID;
     if ours && found != FORMAT && found != BEFORE {
         let path = path.display().to_string();
         return Err(QueueError::Format { path, found, known: FORMAT });
     }
     Ok(())
+}
+
+/// Whose file it is, and of which format.
+fn marks(path: &Path, flags: OpenFlags) -> rusqlite::Result<(i64, i64)> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mark = |sql| connection.query_row(sql, [], |row| row.get(0));
+    Ok((mark("PRAGMA application_id")?, mark("PRAGMA user_version")?))
 }
 
 /// Opens the file for reading.
