@@ -147,6 +147,7 @@ async fn kill_in_creation(both: &mut Both, (call, n): Point) -> bool {
     }
     both.gateway.set_behind(Vec::new());
     both.gateway.run().await;
+    both.consuming().await;
     both.exchange(1, 0).await;
     assert_eq!(both.judge().await, Repeats::default(), "{call} {n}");
     let queue = std::fs::metadata(both.gateway.queue()).expect("it was made");
@@ -176,8 +177,7 @@ async fn p2_killed_after_the_api_said_yes_it_calls_once_more_with_the_same_key()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_killed_before_rabbitmq_had_the_ack_the_event_is_known_and_not_called_again() {
     let broker = Node::shared().await.vhost().await;
-    let proxy = Proxy::to(&broker.url().replace("amqp://guest:guest@", "http://")).await;
-    let url = proxied(&broker.url(), &proxy);
+    let (proxy, url) = proxied(&broker.url()).await;
     let mut both = Both::through(broker, Api::start().await, Some(&url), None).await;
     both.gateway.run().await;
     both.consuming().await;
@@ -196,8 +196,7 @@ async fn p3_killed_before_rabbitmq_had_the_ack_the_event_is_known_and_not_called
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_killed_between_confirm_and_settlement_it_publishes_again_with_the_same_id() {
     let broker = Node::shared().await.vhost().await;
-    let proxy = Proxy::to(&broker.url().replace("amqp://guest:guest@", "http://")).await;
-    let url = proxied(&broker.url(), &proxy);
+    let (proxy, url) = proxied(&broker.url()).await;
     let mut both = Both::through(broker, Api::start().await, Some(&url), None).await;
     both.gateway.run().await;
     both.consuming().await;
@@ -214,10 +213,12 @@ async fn p4_killed_between_confirm_and_settlement_it_publishes_again_with_the_sa
     assert_eq!(both.judge().await, Repeats { calls: 0, messages: 1 });
 }
 
-/// The URL of RabbitMQ by way of `proxy`.
-fn proxied(url: &str, proxy: &Proxy) -> String {
-    let vhost = url.rsplit('/').next().expect("a virtual host");
-    format!("{}/{vhost}", proxy.url().replace("http://", "amqp://guest:guest@"))
+/// A proxy before RabbitMQ, and its URL by way of it.
+async fn proxied(url: &str) -> (Proxy, String) {
+    let (node, vhost) = url.rsplit_once('/').expect("a virtual host");
+    let proxy = Proxy::to(&node.replace("amqp://guest:guest@", "http://")).await;
+    let by_way = proxy.url().replace("http://", "amqp://guest:guest@");
+    (proxy, format!("{by_way}/{vhost}"))
 }
 
 /// Everything in the queue's folder.

@@ -14,6 +14,7 @@ pub mod load;
 pub mod power;
 pub mod product;
 pub mod proxy;
+pub mod queue_file;
 pub mod rabbitmq;
 pub mod strace;
 pub mod wait;

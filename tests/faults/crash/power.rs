@@ -1,23 +1,13 @@
 //! Power is lost: for points of a recorded run, what the disk may hold then is opened, and all that
 //! was answered yes before that point must be there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path};
 
-use rusqlite::{Connection, OpenFlags};
-use tempfile::TempDir;
-use tidegate::queue::{
-    Bounds, Filter, Queue, State,
-    sqlite::{Options, SqliteQueue},
-};
-use tidegate_adapters::Timestamp;
+use tidegate::queue::Queue as _;
 use tidegate_tests::{
     Both, eventually,
     power::{CALLS, Disk, Ignored, Kept, Step, read},
+    queue_file::{events, open, whole},
     rabbitmq::Node,
     strace::recorder,
 };
@@ -158,7 +148,7 @@ impl Recording {
                 let what = format!("step {number}, {kept:?}");
                 let folder = tempfile::tempdir().expect("a temporary folder");
                 disk.write(folder.path(), kept);
-                opened(&folder, &owed).await.map_err(|why| format!("{what}: {why}"))?;
+                opened(folder.path(), &owed).await.map_err(|why| format!("{what}: {why}"))?;
             }
         }
         Ok((points, images))
@@ -166,78 +156,22 @@ impl Recording {
 }
 
 /// Opens what is left, and finds all that is owed.
-async fn opened(folder: &TempDir, owed: &BTreeSet<&str>) -> Result<(), String> {
-    let path = folder.path().join("queue/tidegate.db");
-    if path.exists() {
-        // As large as it would be made, and made faster.
-        let ballast = std::fs::File::create(folder.path().join("queue/tidegate.db.ballast"));
-        ballast.and_then(|file| file.set_len(4 << 20)).map_err(|error| error.to_string())?;
-    }
-    let queue = SqliteQueue::open(options(&path)).map_err(|error| error.to_string())?;
-    let mut found = BTreeMap::new();
-    let mut states = HashMap::<_, u64>::new();
-    let mut cursor = None;
-    loop {
-        let page = queue.list(Filter::default(), cursor, 500).await;
-        let page = page.map_err(|error| error.to_string())?;
-        for listed in page.deliveries {
-            *states.entry((Arc::clone(&listed.delivery.route), listed.state)).or_default() += 1;
-            found.insert(listed.delivery.event.id.to_string(), listed.delivery.id);
-        }
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+async fn opened(folder: &Path, owed: &BTreeSet<&str>) -> Result<(), String> {
+    let path = folder.join("queue/tidegate.db");
+    let queue = open(&path)?;
+    let found = events(&queue).await?;
     let lost: Vec<_> = owed.iter().filter(|id| !found.contains_key(**id)).collect();
     if !lost.is_empty() {
         return Err(format!("lost: {lost:?} of {owed:?}"));
     }
-    for (id, number) in &found {
-        let shown = queue.show(*number).await.map_err(|error| format!("{id}: {error}"))?;
-        let data: serde_json::Value = serde_json::from_slice(&shown.delivery.event.data_bytes())
-            .map_err(|error| format!("{id}: {error}"))?;
+    for (id, data) in found {
+        let data: serde_json::Value =
+            serde_json::from_slice(&data).map_err(|error| format!("{id}: {error}"))?;
         let n = id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
         if data["n"].as_u64() != n {
             return Err(format!("{id} is altered: {data}"));
         }
     }
-    for route in queue.routes() {
-        let counted = |state| states.get(&(Arc::clone(&route.name), state)).copied().unwrap_or(0);
-        let (counts, name) = (route.counts, &route.name);
-        let drift = (counts.pending, counts.delivered)
-            != (counted(State::Pending), counted(State::Delivered));
-        if drift {
-            return Err(format!("{name}: {counts:?} are counted, there are {states:?}"));
-        }
-    }
     queue.close().await;
     whole(&path)
-}
-
-/// What SQLite itself says of the file.
-fn whole(path: &Path) -> Result<(), String> {
-    let check = || -> rusqlite::Result<String> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))
-    };
-    match check() {
-        Ok(said) if said == "ok" => Ok(()),
-        Ok(said) => Err(format!("not whole: {said}")),
-        Err(error) => Err(format!("not whole: {error}")),
-    }
-}
-
-fn options(path: &Path) -> Options {
-    Options {
-        path: path.to_owned(),
-        bounds: Bounds {
-            max_size: 64 << 20,
-            max_route_share: 0.5,
-            keep_delivered: Duration::from_secs(1 << 40),
-            keep_dead: Duration::from_secs(1 << 40),
-        },
-        observer: Arc::new(|_| {}),
-        clock: Arc::new(|| Timestamp(0)),
-    }
 }

@@ -135,9 +135,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
             let path = path.display().to_string();
             Err(QueueError::Format { path, found, known: FORMAT })
         }
-        _ => Err(QueueError::Store(
-            format!("{}: a database, but not a Tidegate queue", path.display()).into(),
-        )),
+        _ => Err(foreign(path)),
     }
 }
 
@@ -163,7 +161,7 @@ pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     if !path.exists() {
         return Ok(());
     }
-    let (application, found) = match marks(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+    let (application, found, tables) = match marks(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
         // It was being made when the process or the machine went down: what was half done is
         // undone first, and that takes writing.
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
@@ -173,6 +171,10 @@ pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     }
     .map_err(store)?;
     let ours = application == APPLICATION_ID;
+    let fresh = (application, found, tables) == (0, 0, 0);
+    if !ours && !fresh {
+        return Err(foreign(path));
+    }
     if ours && found != FORMAT && found != BEFORE {
         let path = path.display().to_string();
         return Err(QueueError::Format { path, found, known: FORMAT });
@@ -180,11 +182,19 @@ pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Whose file it is, and of which format.
-fn marks(path: &Path, flags: OpenFlags) -> rusqlite::Result<(i64, i64)> {
+fn foreign(path: &Path) -> QueueError {
+    QueueError::Store(format!("{}: a database, but not a Tidegate queue", path.display()).into())
+}
+
+/// Whose file it is, of which format, and how much is in it.
+fn marks(path: &Path, flags: OpenFlags) -> rusqlite::Result<(i64, i64, i64)> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     let mark = |sql| connection.query_row(sql, [], |row| row.get(0));
-    Ok((mark("PRAGMA application_id")?, mark("PRAGMA user_version")?))
+    Ok((
+        mark("PRAGMA application_id")?,
+        mark("PRAGMA user_version")?,
+        mark("SELECT count(*) FROM sqlite_schema")?,
+    ))
 }
 
 /// Opens the file for reading.
