@@ -22,6 +22,9 @@ routes:
     to: { rabbitmq: { exchange: loyalty } }
 ";
 
+/// What is done to a good file.
+type Spoil = fn(&mut Vec<u8>);
+
 fn log_and_file(gateway: &Gateway) -> [PathBuf; 2] {
     let queue = gateway.queue();
     [PathBuf::from(format!("{}-wal", queue.display())), queue]
@@ -150,7 +153,7 @@ async fn d14_d12_d15_a_file_that_is_not_to_be_used_is_refused_in_words_and_not_t
     assert!(gateway.stop().await.success());
 
     let good = std::fs::read(gateway.queue()).expect("it is there");
-    let cases: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let cases: [(&str, Spoil); 4] = [
         ("on-disk format 99, this version reads 3", |file| {
             file[60..64].copy_from_slice(&[0, 0, 0, 99])
         }),

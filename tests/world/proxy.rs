@@ -1,7 +1,8 @@
 //! The way to an API, which can be made to hang.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -16,7 +17,8 @@ use tokio::{
 /// only. Ends when dropped.
 pub struct Proxy {
     address: SocketAddr,
-    hangs: watch::Sender<bool>,
+    hangs: Arc<watch::Sender<bool>>,
+    word: Arc<Mutex<Option<String>>>,
     deaf: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -28,14 +30,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (hangs, hanging) = watch::channel(false);
+        let (hangs, word) = (Arc::new(hangs), Arc::<Mutex<Option<String>>>::default());
+        let trigger = Trigger { word: Arc::clone(&word), hangs: Arc::clone(&hangs) };
         let (deaf, hearing) = watch::channel(false);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (questions, answers) = (hearing.clone(), hanging.clone());
-                tokio::spawn(pass(stream, target.clone(), questions, answers));
+                let trigger = trigger.clone();
+                tokio::spawn(pass(stream, target.clone(), questions, answers, trigger));
             }
         });
-        Self { address, hangs, deaf, task }
+        Self { address, hangs, word, deaf, task }
     }
 
     /// Its address.
@@ -50,7 +55,32 @@ impl Proxy {
     }
 }
 
+/// Makes the proxy hang when a word is said.
+#[derive(Clone)]
+struct Trigger {
+    word: Arc<Mutex<Option<String>>>,
+    hangs: Arc<watch::Sender<bool>>,
+}
+
+impl Trigger {
+    fn heard(&self, said: &[u8]) {
+        let mut word = self.word.lock();
+        if word
+            .as_ref()
+            .is_some_and(|word| said.windows(word.len()).any(|window| window == word.as_bytes()))
+        {
+            *word = None;
+            self.hangs.send_replace(true);
+        }
+    }
+}
+
 impl Proxy {
+    /// Passes on what is asked until `word` is in it, that too, and hangs from then on.
+    pub fn set_hangs_at(&self, word: &str) {
+        *self.word.lock() = Some(word.to_owned());
+    }
+
     /// Swallows all that is asked, and what is asked later on the same connections; or is well
     /// again for new ones.
     pub fn set_deaf(&self, deaf: bool) {
@@ -70,13 +100,14 @@ async fn pass(
     target: String,
     questions: watch::Receiver<bool>,
     answers: watch::Receiver<bool>,
+    trigger: Trigger,
 ) {
     let Ok(api) = TcpStream::connect(target).await else { return };
     let _ = (client.set_nodelay(true), api.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_api, to_api) = api.into_split();
     tokio::select! {
-        _ = ask(from_client, to_api, questions) => {}
+        _ = ask(from_client, to_api, questions, trigger) => {}
         _ = answer(from_api, to_client, answers) => {}
     }
 }
@@ -85,6 +116,7 @@ async fn ask(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     deaf: watch::Receiver<bool>,
+    trigger: Trigger,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 << 10];
     let mut swallows = false;
@@ -93,6 +125,7 @@ async fn ask(
         if read == 0 {
             return Ok(());
         }
+        trigger.heard(&buffer[..read]);
         swallows |= *deaf.borrow();
         if !swallows {
             to.write_all(&buffer[..read]).await?;

@@ -153,10 +153,10 @@ fn take_over(connection: &Connection, path: &Path) -> Result<(), QueueError> {
     folded.map_err(store)
 }
 
-/// Refuses a file of another format before anything in it is touched.
+/// Refuses a file of another format, or of somebody else, before anything in it is touched.
 ///
 /// # Errors
-/// [`QueueError::Format`].
+/// [`QueueError::Format`], or whose it is not.
 pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     if !path.exists() {
         return Ok(());
