@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     time::Duration,
 };
 
@@ -57,14 +58,15 @@ impl Both {
     /// Everything around the gateway, and the gateway, which is not running yet.
     pub async fn new(broker: Vhost) -> Self {
         let api = Api::start().await;
-        Self::between(broker.clone(), api, &broker.url()).await
+        Self::through(broker, api, None, None).await
     }
 
-    /// The same, with a way to RabbitMQ of the gateway's own.
-    pub async fn between(broker: Vhost, api: Api, url: &str) -> Self {
+    /// The same, with other ways for the gateway to RabbitMQ and to the API than the straight ones.
+    pub async fn through(broker: Vhost, api: Api, amqp: Option<&str>, http: Option<&str>) -> Self {
         let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
         let publisher = Publisher::connect(&broker.url()).await;
-        let yaml = yaml(url, &api.url());
+        let (straight, direct) = (broker.url(), api.url());
+        let yaml = yaml(amqp.unwrap_or(&straight), http.unwrap_or(&direct));
         Self {
             gateway: Gateway::new(&yaml),
             api,
@@ -96,14 +98,37 @@ impl Both {
     /// Publishes `count` events and, at the same time, sends as many webhooks once each, with
     /// `filler` more bytes in each of them.
     pub async fn exchange(&mut self, count: u64, filler: usize) {
-        let numbers = self.next..self.next + count;
-        self.next = numbers.end;
-        let messages: Vec<Message> = numbers.clone().map(order).collect();
+        let (messages, numbers) = self.orders(count);
         let base = self.gateway.webhooks().await;
         let sends = numbers.clone().map(|n| send(&base, n, filler));
         let published = self.publisher.publish("orders", &messages);
         let ((), answers) = tokio::join!(published, join_all(sends));
         self.events.extend(numbers.clone());
+        self.answered_with(numbers, answers);
+    }
+
+    /// Publishes `count` events.
+    pub async fn publish(&mut self, count: u64) {
+        let (messages, numbers) = self.orders(count);
+        self.publisher.publish("orders", &messages).await;
+        self.events.extend(numbers);
+    }
+
+    /// Sends `count` webhooks once each.
+    pub async fn send_webhooks(&mut self, count: u64) {
+        let (_, numbers) = self.orders(count);
+        let base = self.gateway.webhooks().await;
+        let answers = join_all(numbers.clone().map(|n| send(&base, n, 0))).await;
+        self.answered_with(numbers, answers);
+    }
+
+    fn orders(&mut self, count: u64) -> (Vec<Message>, Range<u64>) {
+        let numbers = self.next..self.next + count;
+        self.next = numbers.end;
+        (numbers.clone().map(order).collect(), numbers)
+    }
+
+    fn answered_with(&mut self, numbers: Range<u64>, answers: Vec<Option<u16>>) {
         for (n, status) in numbers.zip(answers) {
             match status {
                 Some(200..300) => self.taken.insert(n),
@@ -123,6 +148,23 @@ impl Both {
     pub fn arrived(&self) -> bool {
         self.calls().len() >= self.events.len()
             && self.taken.iter().all(|n| self.messages().contains_key(n))
+    }
+
+    /// How many events were published.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    /// Waits until nothing is pending.
+    pub async fn drained(&self) {
+        eventually("nothing waits any more, here or in RabbitMQ", IN_TIME, || async {
+            let ours = self.gateway.count("award-points", "pending").await
+                + self.gateway.count("loyalty-webhooks", "pending").await;
+            let theirs = self.broker.messages("tidegate.award-points").await;
+            (ours + theirs == 0).then_some(())
+        })
+        .await;
     }
 
     /// Waits until all has arrived, or the gateway has ended.
@@ -145,13 +187,7 @@ impl Both {
             self.taken.insert(n);
         }
         eventually("all has arrived", IN_TIME, || async { self.arrived().then_some(()) }).await;
-        eventually("nothing waits any more, here or in RabbitMQ", IN_TIME, || async {
-            let ours = self.gateway.count("award-points", "pending").await
-                + self.gateway.count("loyalty-webhooks", "pending").await;
-            let theirs = self.broker.messages("tidegate.award-points").await;
-            (ours + theirs == 0).then_some(())
-        })
-        .await;
+        self.drained().await;
         assert_eq!(self.gateway.count("award-points", "dead").await, 0);
         assert_eq!(self.gateway.count("loyalty-webhooks", "dead").await, 0);
         let (calls, messages) = (self.calls(), self.messages());
@@ -197,7 +233,7 @@ fn yaml(broker: &str, api: &str) -> String {
     format!(
         "\
 broker: {{ rabbitmq: {{ url: '{broker}' }} }}
-queue: {{ max_size: 16MiB }}
+queue: {{ max_size: 64MiB }}
 upstreams:
   loyalty:
     url: {api}
@@ -223,7 +259,7 @@ routes:
           id: 'hook-{{.body.n}}'
           source: /loyalty
           type: loyalty.points.v1
-          data: '{{n: .body.n}}'
+          data: '{{n: .body.n, filler: .body.filler}}'
     to:
       rabbitmq:
         exchange: loyalty

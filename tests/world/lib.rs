@@ -16,6 +16,7 @@ pub mod load;
 pub mod power;
 pub mod product;
 pub mod proxy;
+pub mod queue_file;
 pub mod rabbitmq;
 pub mod raw_http;
 pub mod strace;

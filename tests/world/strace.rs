@@ -76,7 +76,7 @@ impl Strace {
 #[must_use]
 pub fn recorder(log: &Path, calls: &str) -> Vec<String> {
     let mut words = vec![program().to_owned()];
-    words.extend(["-D", "-f", "-xx", "-y", "-s", "200000"].map(str::to_owned));
+    words.extend(["-D", "-f", "--seccomp-bpf", "-xx", "-y", "-s", "70000"].map(str::to_owned));
     words.extend(["-e".to_owned(), format!("trace={calls}"), "-e".to_owned()]);
     words.extend(["signal=none".to_owned(), "-o".to_owned(), log.display().to_string()]);
     words

@@ -22,14 +22,48 @@ pub(super) struct Lock {
 /// Makes the folder and the file, readable by us alone.
 ///
 /// # Errors
-/// What the system says.
+/// What the system says; and when the file is gone and its log is not, for SQLite would remove what
+/// is left.
 pub(super) fn prepare(path: &Path) -> Result<(), QueueError> {
     let failed =
         |error: std::io::Error| QueueError::Store(format!("{}: {error}", path.display()).into());
+    let len = |path: &Path| std::fs::metadata(path).map_or(0, |known| known.len());
+    let log = with_ending(path, "-wal");
+    if len(path) == 0 && len(&log) > 0 {
+        return Err(QueueError::Store(
+            format!(
+                "{}: missing or empty, and its log {} is not: put the file back, or both away",
+                path.display(),
+                log.display()
+            )
+            .into(),
+        ));
+    }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        let made = folder.ancestors().take_while(|folder| !folder.exists()).count();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        // A folder is a name in its parent, and names outlast a loss of power once the parent is
+        // synced. The last one always: whoever made it may have been killed before it came to that.
+        for folder in folder.ancestors().take(made.max(1)) {
+            sync_parent(folder).map_err(failed)?;
+        }
     }
     private().create(true).append(true).open(path).map(drop).map_err(failed)
+}
+
+fn sync_parent(folder: &Path) -> std::io::Result<()> {
+    let parent = match folder.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    // A parent that we may pass and not read was there before us.
+    let Ok(parent) = File::open(parent) else { return Ok(()) };
+    match parent.sync_all() {
+        // There are file systems that sync no folders.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
 }
 
 impl Lock {
@@ -117,8 +151,11 @@ fn ballast_size(max_size: u64) -> u64 {
 
 /// `<path>.<ending>`
 fn beside(path: &Path, ending: &str) -> PathBuf {
+    with_ending(path, &format!(".{ending}"))
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".");
     name.push(ending);
     name.into()
 }

@@ -20,7 +20,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::queue::QueueError;
 
@@ -135,9 +135,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
             let path = path.display().to_string();
             Err(QueueError::Format { path, found, known: FORMAT })
         }
-        _ => Err(QueueError::Store(
-            format!("{}: a database, but not a Tidegate queue", path.display()).into(),
-        )),
+        _ => Err(foreign(path)),
     }
 }
 
@@ -155,22 +153,48 @@ fn take_over(connection: &Connection, path: &Path) -> Result<(), QueueError> {
     folded.map_err(store)
 }
 
-/// Refuses a file of another format before anything in it is touched.
+/// Refuses a file of another format, or of somebody else, before anything in it is touched.
 ///
 /// # Errors
-/// [`QueueError::Format`].
+/// [`QueueError::Format`], or whose it is not.
 pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     if !path.exists() {
         return Ok(());
     }
-    let connection = open_reader(path)?;
-    let found = number(&connection, "PRAGMA user_version")?;
-    let ours = number(&connection, "PRAGMA application_id")? == APPLICATION_ID;
+    let (application, found, tables) = match marks(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // It was being made when the process or the machine went down: what was half done is
+        // undone first, and that takes writing.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+            marks(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        }
+        marks => marks,
+    }
+    .map_err(store)?;
+    let ours = application == APPLICATION_ID;
+    let fresh = (application, found, tables) == (0, 0, 0);
+    if !ours && !fresh {
+        return Err(foreign(path));
+    }
     if ours && found != FORMAT && found != BEFORE {
         let path = path.display().to_string();
         return Err(QueueError::Format { path, found, known: FORMAT });
     }
     Ok(())
+}
+
+fn foreign(path: &Path) -> QueueError {
+    QueueError::Store(format!("{}: a database, but not a Tidegate queue", path.display()).into())
+}
+
+/// Whose file it is, of which format, and how much is in it.
+fn marks(path: &Path, flags: OpenFlags) -> rusqlite::Result<(i64, i64, i64)> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mark = |sql| connection.query_row(sql, [], |row| row.get(0));
+    Ok((
+        mark("PRAGMA application_id")?,
+        mark("PRAGMA user_version")?,
+        mark("SELECT count(*) FROM sqlite_schema")?,
+    ))
 }
 
 /// Opens the file for reading.
