@@ -233,7 +233,7 @@ async fn a_backlog_waits_while_the_broker_is_down_and_drains_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows() {
+async fn d11_what_cannot_be_delivered_is_dead_with_a_reason_and_the_next_one_flows() {
     let broker = Node::shared().await.vhost().await;
     let subscriber = Subscriber::start(&broker.url(), "points", "loyalty", "loyalty.#").await;
     let yaml = one_webhook(&broker.url(), "", "    when: .data.points > 0\n");

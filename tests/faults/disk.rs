@@ -4,7 +4,9 @@ mod files;
 
 use std::{path::PathBuf, time::Duration};
 
-use tidegate_tests::{Both, Gateway, Strace, eventually, gateway::client, rabbitmq::Node};
+use tidegate_tests::{
+    Both, Gateway, Strace, both::Repeats, eventually, gateway::client, rabbitmq::Node,
+};
 
 const IN_TIME: Duration = Duration::from_secs(60);
 
@@ -68,19 +70,30 @@ async fn d2_no_room_for_the_log_for_a_while_is_answered_503_and_heals() {
     both.gateway.run().await;
     both.consuming().await;
     let files = log_and_file(&both.gateway);
-    for call in ["pwrite64", "ftruncate"] {
-        let injection = format!("{call}:error=ENOSPC");
+    // Without room for a write; then also when it tries to make some.
+    for calls in ["pwrite64", "pwrite64,ftruncate"] {
+        let injection = format!("{calls}:error=ENOSPC");
         let strace = Strace::attach(both.gateway.pid(), &injection, &files).await;
         both.exchange(2, 0).await;
+        assert_eq!(both.answered().1, 2, "nothing is said yes to");
         strace.detach().await;
         eventually("it says that there is room", IN_TIME, || async {
             let ready = both.gateway.get("/readyz").await;
             (ready["components"]["queue"] != "full").then_some(())
         })
         .await;
-        let repeats = both.judge().await;
-        assert_eq!((repeats.calls, repeats.messages), (0, 0), "nothing is attempted twice");
+        assert_eq!(both.judge().await, Repeats::default(), "nothing is attempted twice");
     }
+    // At its end, when the log is folded in.
+    both.exchange(2, 0).await;
+    both.settle().await;
+    both.drained().await;
+    let injection = "pwrite64,ftruncate:error=ENOSPC";
+    let strace = Strace::attach(both.gateway.pid(), injection, &files).await;
+    assert!(both.gateway.stop().await.success(), "{}", both.gateway.log());
+    strace.detach().await;
+    both.gateway.run().await;
+    assert_eq!(both.judge().await, Repeats::default());
     let log = both.gateway.log();
     assert!(log.contains("the disk is full") && log.contains("the disk has room again"), "{log}");
 }
@@ -134,8 +147,7 @@ async fn d9_an_fsync_of_5_s_holds_back_answers_and_nothing_else() {
     assert_eq!((answered, unanswered), (2, 0), "the yes came late, and came");
     assert!(asks.await.expect("ready") < Duration::from_secs(4), "readiness waits for no disk");
     strace.detach().await;
-    let repeats = both.judge().await;
-    assert_eq!((repeats.calls, repeats.messages), (0, 0));
+    assert_eq!(both.judge().await, Repeats::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
