@@ -12,4 +12,5 @@ mod lapin;
 mod listeners;
 mod process;
 mod security;
+mod table;
 mod upstream;

@@ -25,7 +25,7 @@ struct Recording {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d5_whatever_a_loss_of_power_leaves_holds_all_that_was_answered_yes() {
+async fn d5_d13_whatever_a_loss_of_power_leaves_holds_all_that_was_answered_yes() {
     let recording = record().await;
     for kind in ["order-", "hook-"] {
         let owed = recording.owed.iter().filter(|(_, id)| id.starts_with(kind));
