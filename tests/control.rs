@@ -226,7 +226,7 @@ fn keys(api: &Api) -> BTreeMap<u64, BTreeSet<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_ones_are_replayed_by_filter_with_the_key_they_had_and_others_discarded() {
+async fn x11_dead_ones_are_replayed_by_filter_with_the_key_they_had_and_others_discarded() {
     const DEAD: u64 = 40;
     let broker = Node::shared().await.vhost().await;
     let api = Api::with(|api| {

@@ -61,7 +61,7 @@ async fn send_while_ready(gateway: &Gateway, sent: &Arc<AtomicU64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sigterm_under_load_turns_nobody_away_and_repeats_nothing() {
+async fn p5_a_sigterm_under_load_turns_nobody_away_and_repeats_nothing() {
     const RATE: u32 = 500;
     let broker = Node::shared().await.vhost().await;
     let api = Api::with(|api| api.latency = Duration::from_millis(50)).await;

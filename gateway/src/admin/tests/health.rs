@@ -13,7 +13,7 @@ fn ago(minutes: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn due_work_that_stands_still_is_not_alive_and_says_where() {
+async fn p14_due_work_that_stands_still_is_not_alive_and_says_where() {
     let admin = open().await;
     assert_eq!(admin.get("/healthz").await.status, 200);
     admin.world.stands_still("award-points", ago(2), ago(2));

@@ -240,7 +240,7 @@ async fn a_retry_is_due_at_its_time_with_its_attempts() {
 }
 
 #[tokio::test]
-async fn one_of_a_key_at_a_time_in_the_order_of_our_yes() {
+async fn x12_one_of_a_key_at_a_time_in_the_order_of_our_yes() {
     let bench = Bench::new().await;
     let batch = [("a1", "a"), ("b1", "b"), ("a2", "a"), ("a3", "a")];
     bench.append(batch.iter().map(|(id, key)| pending(id, Some(key))).collect()).await.unwrap();
@@ -256,7 +256,7 @@ async fn one_of_a_key_at_a_time_in_the_order_of_our_yes() {
 }
 
 #[tokio::test]
-async fn a_dead_one_holds_its_key_where_the_route_says_so() {
+async fn x12_a_dead_one_holds_its_key_where_the_route_says_so() {
     let bench = Bench::new().await;
     bench.queue.configure(vec![settings("r", true)]).await.unwrap();
     bench.append(vec![pending("a1", Some("a")), pending("a2", Some("a"))]).await.unwrap();
@@ -388,7 +388,7 @@ async fn history_is_the_first_to_go_and_never_more_than_its_quarter() {
 }
 
 #[tokio::test]
-async fn d15_a_second_process_is_told_who_owns_the_file() {
+async fn d15_x9_a_second_process_is_told_who_owns_the_file() {
     let bench = Bench::new().await;
     let Err(QueueError::Owned { owner, .. }) = SqliteQueue::open(bench.options.clone()) else {
         panic!("opened twice")

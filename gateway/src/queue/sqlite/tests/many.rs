@@ -132,7 +132,7 @@ async fn what_is_no_event_is_not_counted_as_to_be_replayed() {
 }
 
 #[tokio::test]
-async fn live_events_are_committed_between_the_steps() {
+async fn x11_live_events_are_committed_between_the_steps() {
     let bench = Bench::new().await;
     dead_ones(&bench, 2000).await;
     let everything = Filter::default();
