@@ -3,10 +3,10 @@
 //!
 //! strace writes down every call that changes the folder; [`read`] makes them [`Step`]s, and
 //! [`Disk`] plays them. A sync makes durable what was written before it began. Of later writes any
-//! subset of the 512-byte sectors may have reached the disk, in any order; of names made or removed
-//! since the folder was synced, any; a new folder is itself a name in its parent. Memory that
-//! files are mapped to (`-shm`) is never durable, and neither lock nor ballast hold anything that
-//! is owed.
+//! subset of the 512-byte sectors may have reached the disk, in any order; of names made or
+//! removed since the folder was synced, any; a new folder is itself a name in its parent. Memory
+//! that files are mapped to (`-shm`) is never durable, and neither lock nor ballast hold anything
+//! that is owed.
 
 mod record;
 
