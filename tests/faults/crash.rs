@@ -22,15 +22,18 @@ const IN_TIME: Duration = Duration::from_secs(60);
 /// A system call, and the how manieth of a thread is the last thing the process does.
 type Point = (&'static str, usize);
 
+/// Whichever of the two SQLite was built with.
+const SYNC: &str = "fsync,fdatasync";
+
 /// The calls that change files.
-const WRITING: [&str; 5] = ["pwrite64", "write", "fsync", "ftruncate", "unlink"];
+const WRITING: [&str; 5] = ["pwrite64", "write", SYNC, "ftruncate", "unlink"];
 
 /// While the queue is made: the folder, SQLite's own journal, the tables, the log, the ballast.
 const CREATION: &[Point] = &[
     ("openat", 3),
     ("pwrite64", 3),
     ("pwrite64", 20),
-    ("fsync", 4),
+    (SYNC, 4),
     ("unlink", 1),
     ("write", 20),
     ("ftruncate", 1),
@@ -42,9 +45,9 @@ const TRAFFIC: &[Point] = &[
     ("pwrite64", 12),
     ("pwrite64", 30),
     ("pwrite64", 55),
-    ("fsync", 1),
-    ("fsync", 2),
-    ("fsync", 4),
+    (SYNC, 1),
+    (SYNC, 2),
+    (SYNC, 4),
     ("ftruncate", 1),
     ("sendto", 1),
     ("sendto", 3),

@@ -50,7 +50,8 @@ async fn d3_an_fsync_that_fails_once_ends_the_process_and_nothing_was_said_yes_t
     both.drained().await;
     let before = both.answered().0;
     let files = log_and_file(&both.gateway);
-    let strace = Strace::attach(both.gateway.pid(), "fsync:error=EIO:when=1", &files).await;
+    let strace =
+        Strace::attach(both.gateway.pid(), "fsync,fdatasync:error=EIO:when=1", &files).await;
     // The next would succeed, and prove nothing.
     both.exchange(3, 0).await;
     assert_eq!(both.answered().0, before, "nothing is said yes to after a failed fsync");
@@ -125,7 +126,7 @@ async fn d9_an_fsync_of_5_s_holds_back_answers_and_nothing_else() {
     both.gateway.run().await;
     both.consuming().await;
     let files = log_and_file(&both.gateway);
-    let slow = "fsync:delay_enter=5000000:when=1";
+    let slow = "fsync,fdatasync:delay_enter=5000000:when=1";
     let strace = Strace::attach(both.gateway.pid(), slow, &files).await;
     let asks = {
         let admin = both.gateway.admin().await;
