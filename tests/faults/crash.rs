@@ -163,7 +163,7 @@ async fn p2_killed_after_the_api_said_yes_it_calls_once_more_with_the_same_key()
     both.consuming().await;
     // The API has done it and said so; the gateway never hears of it.
     proxy.set_hangs(true);
-    both.exchange(1, 0).await;
+    both.publish(1).await;
     eventually("the API has it", IN_TIME, || async { both.arrived().then_some(()) }).await;
     both.gateway.kill().await;
     proxy.set_hangs(false);
