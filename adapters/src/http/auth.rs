@@ -4,19 +4,25 @@ pub mod config;
 pub(crate) mod oauth2;
 pub(crate) mod sign;
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rustls::ClientConfig;
 use url::Url;
 
 use self::{
     oauth2::{OAuth2, Token, TokenError},
     sign::{Parts, Signer},
 };
-use super::{ApiConfig, ConfigError, egress::Guard, header_name};
+use super::{ApiConfig, ConfigError, caller::Client, egress::Guard, header_name};
 use crate::{
     Timestamp,
     secret::{Mask, Secret},
 };
+
+/// Connections kept to a token endpoint: one request is under way at a time.
+const TOKENS: usize = 1;
 
 /// Credentials of one upstream, ready to be put on requests.
 pub(crate) struct Auth {
@@ -42,6 +48,7 @@ impl Auth {
     /// values that are empty or do not fit into a header; a header set twice.
     pub(crate) fn new(
         config: &ApiConfig,
+        tls: &Arc<ClientConfig>,
         guard: &Guard,
         mask: &Mask,
         now: fn() -> Timestamp,
@@ -72,7 +79,11 @@ impl Auth {
             set(Authorization::Fixed(basic_header(&user, &password, mask)?))?;
         }
         if let Some(oauth2) = &auth.oauth2 {
-            set(Authorization::OAuth2(Box::new(OAuth2::new(oauth2, guard, mask, now)?)))?;
+            let (url, proxy) =
+                (("auth.oauth2.token_url", &oauth2.token_url), config.proxy.as_ref());
+            let client = Client::new(url, tls, guard.clone(), proxy, TOKENS)?;
+            let oauth2 = OAuth2::new(oauth2, client, guard, mask, now)?;
+            set(Authorization::OAuth2(Box::new(oauth2)))?;
         }
         let signer = match (&auth.standard_webhooks, &auth.hmac) {
             (None, None) => None,
@@ -118,13 +129,9 @@ impl Auth {
     ///
     /// # Errors
     /// When none could be fetched.
-    pub(crate) async fn token(
-        &self,
-        client: &reqwest::Client,
-        refused: Option<u64>,
-    ) -> Result<Option<Token>, TokenError> {
+    pub(crate) async fn token(&self, refused: Option<u64>) -> Result<Option<Token>, TokenError> {
         match &self.authorization {
-            Authorization::OAuth2(oauth2) => oauth2.token(client, refused).await.map(Some),
+            Authorization::OAuth2(oauth2) => oauth2.token(refused).await.map(Some),
             Authorization::None | Authorization::Fixed(_) => Ok(None),
         }
     }
@@ -220,7 +227,7 @@ fn basic_header(user: &str, password: &str, mask: &Mask) -> Result<HeaderValue, 
 }
 
 /// The user part of a URL, percent-decoded.
-fn url_user(url: &Url) -> Option<(String, String)> {
+pub(super) fn url_user(url: &Url) -> Option<(String, String)> {
     let decode =
         |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let password = url.password().unwrap_or_default();

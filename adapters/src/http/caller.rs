@@ -8,6 +8,8 @@
 
 mod answer;
 mod api;
+mod client;
+mod connection;
 mod dial;
 mod exchange;
 pub(crate) mod network;
@@ -22,13 +24,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Method, header};
 
 pub(crate) use self::api::route_headers;
-pub use self::{answer::AnswerRules, api::Api, dial::Progress};
+pub(crate) use self::client::{Client, Sending};
+pub use self::{answer::AnswerRules, api::Api, client::Progress};
 use self::{
     answer::{Answer, Cut},
     network::Broken,
+    script::Sent,
 };
 pub use super::target::HttpTarget;
 use super::{
@@ -125,7 +128,7 @@ impl Api {
     /// The OAuth2 token, when there is such a thing; a rehearsal has a stand-in for it.
     async fn token(&self, refused: Option<u64>) -> Result<Option<Token>, TokenError> {
         match &self.script {
-            None => self.auth.token(&self.client, refused).await,
+            None => self.auth.token(refused).await,
             Some(_) => Ok(self.auth.stand_in(refused)),
         }
     }
@@ -147,64 +150,82 @@ impl Api {
             exchange::request(&self.mask, method, &request.url, names, &headers, &request.body);
         let mut exchange = Exchange { request: text, ..Exchange::default() };
 
-        let mut outgoing = reqwest::Request::new(method.clone(), url);
-        *outgoing.headers_mut() = headers;
-        if !request.body.is_empty() {
-            *outgoing.body_mut() = Some(request.body.clone().into());
-        } else if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-            // Some servers refuse with 411 what RFC 9110 §8.6 only says one should send.
-            outgoing.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        let sent = match &self.script {
-            Some(script) => script::send(&**script, outgoing),
+        let (status, headers, body, cut) = match &self.script {
+            Some(script) => {
+                let sent =
+                    Sent { method: method.clone(), url, headers, body: request.body.clone() };
+                let (head, body) = script::send(&**script, sent)
+                    .map_err(|broken| self.no_answer(broken, request, &mut exchange))?
+                    .into_parts();
+                let limit = request.answer.max_response();
+                let cut = (body.len() > limit).then_some(Cut::TooLong);
+                (head.status, head.headers, body.slice(..body.len().min(limit)), cut)
+            }
             None => {
-                let client = self.client.execute(outgoing);
-                let sent = dial::send(&*call.gate, &request.progress, client).await;
-                sent.map_err(|error| network::diagnose(error, request.progress.sent()))
+                let sending = Sending { method, url: &url, headers, body: request.body.clone() };
+                let mut answer = self
+                    .client
+                    .send(sending, Some(&*call.gate), &request.progress)
+                    .await
+                    .map_err(|broken| self.no_answer(broken, request, &mut exchange))?;
+                let (status, headers) = (answer.status(), answer.take_headers());
+                let (body, cut) = read_body(answer, &request.answer).await;
+                (status, headers, body, cut)
             }
         };
-        let mut response = match sent {
-            Ok(response) => response,
-            Err(mut broken) => {
-                broken.detail = self.mask.apply(&broken.detail);
-                return Err(request.answer.broken(broken, exchange));
-            }
-        };
-        let (body, cut) = read_body(&mut response, &request.answer).await;
-        let status = response.status();
-        let headers = std::mem::take(response.headers_mut());
         let note = cut.map(Cut::note);
         exchange.status = Some(status.as_u16());
         exchange.response = exchange::response(&self.mask, status, &headers, &body, note);
         Ok((exchange, Answer { status, headers, body, cut }))
     }
+
+    fn no_answer(
+        &self,
+        mut broken: Broken,
+        request: &HttpRequest,
+        exchange: &mut Exchange,
+    ) -> Failure {
+        broken.detail = self.mask.apply(&broken.detail);
+        request.answer.broken(broken, std::mem::take(exchange))
+    }
 }
 
 /// As much of the body as the rules allow, and why it is not all, if it is not. What is left
 /// unread closes the connection when the response is dropped.
-async fn read_body(response: &mut reqwest::Response, rules: &AnswerRules) -> (Bytes, Option<Cut>) {
-    let mut body = BytesMut::new();
+async fn read_body(mut answer: client::Answer, rules: &AnswerRules) -> (Bytes, Option<Cut>) {
     let limit = rules.max_response();
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     let reading = async {
-        loop {
-            match response.chunk().await {
-                Ok(None) => return None,
-                Ok(Some(chunk)) => {
-                    let room = limit - body.len();
-                    body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                    if chunk.len() > room {
-                        return Some(Cut::TooLong);
-                    }
-                }
-                Err(_) => return Some(Cut::Broken),
+        while let Some(chunk) = answer.chunk().await {
+            let Ok(chunk) = chunk else { return Some(Cut::Broken) };
+            let room = limit - first.len() - more.len();
+            let fits = chunk.slice(..chunk.len().min(room));
+            // Most bodies come in one piece, which need not be copied.
+            if first.is_empty() {
+                first = fits;
+            } else {
+                more.extend_from_slice(&fits);
+            }
+            if chunk.len() > room {
+                return Some(Cut::TooLong);
             }
         }
+        None
     };
     let cut = if rules.status_decides() {
         tokio::time::timeout(BODY_PATIENCE, reading).await.unwrap_or(Some(Cut::Slow))
     } else {
         reading.await
     };
+    if cut.is_none() {
+        answer.finish().await;
+    }
+    if more.is_empty() {
+        return (first, cut);
+    }
+    let mut body = BytesMut::with_capacity(first.len() + more.len());
+    body.extend_from_slice(&first);
+    body.extend_from_slice(&more);
     (body.freeze(), cut)
 }
 

@@ -17,6 +17,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -26,7 +27,11 @@ use crate::{
     AttemptResult, Timestamp,
     http::{
         ClientAuth, ConfigError, OAuth2Config,
-        caller::{network, retry_after},
+        caller::{
+            Client, Progress, Sending,
+            network::{self, Broken},
+            retry_after,
+        },
         egress::{Guard, RefusedAddress},
         literal_address,
     },
@@ -47,10 +52,11 @@ const ANSWER_MAX: usize = 64 << 10;
 
 /// Fetches and keeps the token of one upstream.
 pub(crate) struct OAuth2 {
+    client: Client,
     token_url: Url,
     refused: Option<RefusedAddress>,
     headers: HeaderMap,
-    form: String,
+    form: Bytes,
     lifetime: Duration,
     mask: Mask,
     now: fn() -> Timestamp,
@@ -101,12 +107,13 @@ pub(crate) struct TokenError {
 }
 
 impl OAuth2 {
-    /// Prepares the token request.
+    /// Prepares the token request, which `client` sends.
     ///
     /// # Errors
     /// A token URL that is not http or https, or empty credentials.
     pub(crate) fn new(
         config: &OAuth2Config,
+        client: Client,
         guard: &Guard,
         mask: &Mask,
         now: fn() -> Timestamp,
@@ -146,10 +153,11 @@ impl OAuth2 {
             }
         }
         Ok(Self {
+            client,
             token_url: config.token_url.clone(),
             refused: literal_address(&config.token_url).and_then(|ip| guard.check(ip).err()),
             headers,
-            form: form.finish(),
+            form: form.finish().into(),
             lifetime: config.lifetime,
             mask: mask.clone(),
             now,
@@ -164,17 +172,13 @@ impl OAuth2 {
     ///
     /// # Errors
     /// When there is none and none could be fetched.
-    pub(crate) async fn token(
-        &self,
-        client: &reqwest::Client,
-        refused: Option<u64>,
-    ) -> Result<Token, TokenError> {
+    pub(crate) async fn token(&self, refused: Option<u64>) -> Result<Token, TokenError> {
         let landed = self.landed.load(std::sync::atomic::Ordering::Acquire);
         if let Some(token) = self.usable(refused) {
             if Instant::now() < token.refresh_at {
                 return Ok(token);
             }
-            return Ok(self.renew_ahead(client, token).await);
+            return Ok(self.renew_ahead(token).await);
         }
         let mut flight = self.flight.lock().await;
         if let Some(token) = self.usable(refused) {
@@ -186,13 +190,13 @@ impl OAuth2 {
         {
             return Err(failed);
         }
-        let fetched = self.fetch(client).await;
+        let fetched = self.fetch().await;
         flight.failed = fetched.as_ref().err().cloned();
         fetched
     }
 
     /// Renews `token`, unless somebody else is about it; any failure leaves `token` in use.
-    async fn renew_ahead(&self, client: &reqwest::Client, token: Token) -> Token {
+    async fn renew_ahead(&self, token: Token) -> Token {
         let Ok(mut flight) = self.flight.try_lock() else { return token };
         let renewed = self.usable(None).filter(|now| now.generation != token.generation);
         if let Some(renewed) = renewed {
@@ -203,7 +207,7 @@ impl OAuth2 {
         }
         // Set first: a call dropped in mid-fetch must not make the next one wait as long.
         flight.quiet_until = Some(Instant::now() + AHEAD_PATIENCE);
-        match tokio::time::timeout(AHEAD_PATIENCE, self.fetch(client)).await {
+        match tokio::time::timeout(AHEAD_PATIENCE, self.fetch()).await {
             Ok(Ok(renewed)) => {
                 flight.quiet_until = None;
                 flight.failed = None;
@@ -226,8 +230,8 @@ impl OAuth2 {
     }
 
     /// One token request. Only the holder of `flight` comes here.
-    async fn fetch(&self, client: &reqwest::Client) -> Result<Token, TokenError> {
-        let fetched = self.request(client).await;
+    async fn fetch(&self) -> Result<Token, TokenError> {
+        let fetched = self.request().await;
         let landed = self.landed.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         let (authorization, life) = fetched?;
         let now = Instant::now();
@@ -241,25 +245,26 @@ impl OAuth2 {
         Ok(token)
     }
 
-    async fn request(
-        &self,
-        client: &reqwest::Client,
-    ) -> Result<(HeaderValue, Duration), TokenError> {
+    async fn request(&self) -> Result<(HeaderValue, Duration), TokenError> {
         if let Some(refused) = self.refused {
             let detail = refused.to_string();
             return Err(TokenError { result: AttemptResult::RefusedAddress, after: None, detail });
         }
-        let mut request = reqwest::Request::new(http::Method::POST, self.token_url.clone());
-        *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(self.form.clone().into());
-        let network_error = |error: reqwest::Error| {
-            let broken = network::diagnose(error, true);
+        let sending = Sending {
+            method: &http::Method::POST,
+            url: &self.token_url,
+            headers: self.headers.clone(),
+            body: self.form.clone(),
+        };
+        let network_error = |broken: Broken| {
             let detail = self.mask.apply(&broken.detail);
             TokenError { result: broken.result, after: None, detail }
         };
-        let mut response = client.execute(request).await.map_err(network_error)?;
+        let sent = self.client.send(sending, None, &Progress::default()).await;
+        let mut response = sent.map_err(network_error)?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(network_error)? {
+        while let Some(chunk) = response.chunk().await {
+            let chunk = chunk.map_err(|_| network_error(network::cut_off()))?;
             if body.len() + chunk.len() > ANSWER_MAX {
                 return Err(self.said_no(None, "the token endpoint's answer is too long"));
             }

@@ -4,11 +4,15 @@ use crate::http::{
     testing::{api_config, now},
 };
 
+fn tls() -> Arc<ClientConfig> {
+    Arc::new(crate::http::tls::client_config_without_authorities().unwrap())
+}
+
 fn problem(change: impl FnOnce(&mut ApiConfig)) -> String {
     let mut config = api_config("https://api.example/v2");
     change(&mut config);
     let guard = Guard::new(&config.egress);
-    let built = Auth::new(&config, &guard, &Mask::default(), now);
+    let built = Auth::new(&config, &tls(), &guard, &Mask::default(), now);
     built.err().expect("this configuration cannot work").to_string()
 }
 
@@ -130,7 +134,7 @@ fn what_was_derived_from_a_secret_is_masked_like_it() {
     let password = Secret::new("open sesame");
     config.auth.basic = Some(BasicConfig { username: "Aladdin".into(), password });
     let mask = Mask::default();
-    Auth::new(&config, &Guard::new(&config.egress), &mask, now).unwrap();
+    Auth::new(&config, &tls(), &Guard::new(&config.egress), &mask, now).unwrap();
     let echo = "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==, open sesame, open%20sesame";
     assert_eq!(mask.apply(echo), "Authorization: Basic ***, ***, ***");
 }

@@ -1,16 +1,12 @@
-//! An upstream as the wire sees it: the one HTTP client constructor there is.
+//! An upstream as the wire sees it.
 
-use std::{net::ToSocketAddrs as _, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::HeaderName;
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
 use url::Url;
 
-use super::{
-    dial::{CONNECT_TIMEOUT, DialLayer},
-    script::Script,
-};
+use super::{client::Client, script::Script};
 use crate::{
     Timestamp,
     expression::{Expression, Template},
@@ -22,18 +18,6 @@ use crate::{
     },
     secret::Mask,
 };
-
-/// Below the 5 s after which common servers close idle connections, so that ours never races it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Idle TCP connections are probed, so that a vanished peer is noticed.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// HTTP/2 pings while requests are under way, and how long an answer may take.
-const PING: Duration = Duration::from_secs(5);
-
-/// Name look-ups at once, for one upstream: they block a thread each, and may hang.
-const LOOKUPS: usize = 8;
 
 /// One upstream: address, credentials and client, shared by all routes that call it.
 pub struct Api {
@@ -47,8 +31,8 @@ pub struct Api {
     pub(crate) retry_after: Option<Expression>,
     /// Set when the host is an address that may not be called.
     pub(crate) refused: Option<RefusedAddress>,
-    /// The client.
-    pub(crate) client: reqwest::Client,
+    /// The connections.
+    pub(crate) client: Client,
     /// Answers in the network's stead.
     pub(crate) script: Option<Arc<dyn Script>>,
     /// Every secret known.
@@ -74,11 +58,16 @@ impl Api {
             return Err(ConfigError::new("url", "holds a fragment (`#…`), which is never sent"));
         }
         let guard = Guard::new(&config.egress);
-        let auth = Auth::new(config, &guard, &mask, now)?;
+        if let Some(proxy) = &config.proxy {
+            check_url("proxy", proxy)?;
+            proxy.password().into_iter().for_each(|password| mask.add(password));
+        }
+        let tls = Arc::new(client_tls(config)?);
+        let auth = Auth::new(config, &tls, &guard, &mask, now)?;
         let headers = route_headers("headers", &config.headers, &auth)?;
         let refused = literal_address(&config.url).and_then(|ip| guard.check(ip).err());
-        let tls = client_tls(config)?;
-        let client = client(tls, guard, concurrency, config.proxy.as_ref(), &mask)?;
+        let client =
+            Client::new(("url", &config.url), &tls, guard, config.proxy.as_ref(), concurrency)?;
         let mut url = config.url.clone();
         url.set_username("").and_then(|()| url.set_password(None)).expect("an http URL has a host");
         let retry_after = config.retry_after.clone();
@@ -144,80 +133,4 @@ fn client_tls(config: &ApiConfig) -> Result<ClientConfig, ConfigError> {
     let mut tls = built.map_err(|error| ConfigError::new("tls", error.to_string()))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
-}
-
-/// The only place that makes a client. Every default that bites is set here.
-fn client(
-    tls: ClientConfig,
-    guard: Guard,
-    concurrency: usize,
-    proxy: Option<&Url>,
-    mask: &Mask,
-) -> Result<reqwest::Client, ConfigError> {
-    // With a proxy the only name we resolve is the proxy's own, which the operator chose; the
-    // target's is resolved by the proxy, whose rules hold then.
-    let guard = proxy.is_none().then_some(guard);
-    let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .dns_resolver(Resolver { guard, lookups: Arc::new(Semaphore::new(LOOKUPS)) })
-        .connector_layer(DialLayer)
-        // A redirect would carry our body and credentials to a place nobody configured.
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        // The queue is the one retry engine; a silent second send would take no token.
-        .retry(reqwest::retry::never())
-        // The environment's proxies would see what the configuration did not mean them to.
-        .no_proxy()
-        // `Dial` has the deadline; this one makes a name's addresses share the time fairly, and
-        // must not come first, or its end would look like a connection to the gate.
-        .connect_timeout(CONNECT_TIMEOUT + Duration::from_secs(1))
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(concurrency)
-        .tcp_nodelay(true)
-        .tcp_keepalive(TCP_KEEPALIVE)
-        .tcp_keepalive_interval(TCP_KEEPALIVE)
-        .http2_keep_alive_interval(PING)
-        .http2_keep_alive_timeout(PING)
-        .http2_keep_alive_while_idle(false);
-    if let Some(url) = proxy {
-        check_url("proxy", url)?;
-        url.password().into_iter().for_each(|password| mask.add(password));
-        let proxy = reqwest::Proxy::all(url.clone())
-            .map_err(|error| ConfigError::new("proxy", error.without_url().to_string()))?;
-        builder = builder.proxy(proxy);
-    }
-    builder.build().map_err(|error| ConfigError::new("url", error.without_url().to_string()))
-}
-
-// ===== names to addresses =====
-
-/// The system's resolver behind the egress guard: what may not be called is not found.
-struct Resolver {
-    guard: Option<Guard>,
-    lookups: Arc<Semaphore>,
-}
-
-impl reqwest::dns::Resolve for Resolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let guard = self.guard.clone();
-        let lookups = Arc::clone(&self.lookups);
-        Box::pin(async move {
-            let permit = lookups.acquire_owned().await?;
-            let look_up = move || {
-                // Given back when the thread is free again, even if nobody waits any more.
-                let _permit = permit;
-                (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
-            };
-            let mut found = tokio::task::spawn_blocking(look_up).await??;
-            let Some(guard) = guard else {
-                return Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs);
-            };
-            let refused = found.iter().find_map(|found| guard.check(found.ip()).err());
-            found.retain(|found| guard.allows(found.ip()));
-            match refused {
-                Some(refused) if found.is_empty() => Err(refused.into()),
-                _ => Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs),
-            }
-        })
-    }
 }

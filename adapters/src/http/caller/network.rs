@@ -1,14 +1,17 @@
 //! What a network error means: which result, and whether anything had been sent.
 //!
-//! reqwest wraps hyper-util wraps hyper wraps rustls wraps io, so the chain of sources is walked
-//! and each link asked what it is. Messages are made from the innermost cause; the outer ones
-//! carry the URL, which may hold secrets.
+//! hyper wraps rustls wraps io, so the chain of sources is walked and each link asked what it is.
+//! Messages are made from the innermost cause, and hold no URL.
 
 use std::{error::Error as StdError, io};
 
 use rustls::AlertDescription;
 
-use crate::{AttemptResult, http::egress::RefusedAddress};
+use super::{
+    connection::Unanswered,
+    dial::{CONNECT_TIMEOUT, DialError},
+};
+use crate::AttemptResult;
 
 /// What is known about a request that got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,54 +24,71 @@ pub(crate) struct Broken {
     pub(crate) detail: String,
 }
 
-/// Reads `error`; `sent` tells whether the request had been handed to a connection.
-pub(crate) fn diagnose(error: reqwest::Error, sent: bool) -> Broken {
-    let error = error.without_url();
-    let links = chain(&error);
-    let root = links.last().map(ToString::to_string).unwrap_or_default();
-    let broken = |result, sent, what: &str| Broken {
-        result,
-        sent,
-        detail: if root.is_empty() { what.to_owned() } else { format!("{what}: {root}") },
+/// What came of dialling.
+pub(super) fn undialled(error: &DialError) -> Broken {
+    let (result, what, cause): (_, _, &(dyn StdError + 'static)) = match error {
+        DialError::Refused(refused) => {
+            let detail = refused.to_string();
+            return Broken { result: AttemptResult::RefusedAddress, sent: false, detail };
+        }
+        DialError::TimedOut => {
+            let detail = format!("no connection: none within {} s", CONNECT_TIMEOUT.as_secs());
+            return Broken { result: AttemptResult::Connect, sent: false, detail };
+        }
+        DialError::Name(error) => (AttemptResult::Dns, "the name does not resolve", error),
+        DialError::Tls(error) => (AttemptResult::Tls, "no TLS connection", error),
+        DialError::Connect(error) => (AttemptResult::Connect, "no connection", &**error),
     };
-    if let Some(refused) = find::<RefusedAddress>(&links) {
-        let detail = refused.to_string();
-        return Broken { result: AttemptResult::RefusedAddress, sent: false, detail };
+    Broken { result, sent: false, detail: because(what, &chain(cause)) }
+}
+
+/// A request that is not one: the address is too long.
+pub(super) fn unsendable() -> Broken {
+    let detail = "the request cannot be sent: its address does not fit".to_owned();
+    Broken { result: AttemptResult::Oversize, sent: false, detail }
+}
+
+/// What became of a request on a connection.
+pub(super) fn unanswered(unanswered: &Unanswered) -> Broken {
+    let error = &unanswered.error;
+    let mut links = chain(error);
+    if let Some(ended) = &unanswered.ended {
+        links.extend(chain(ended));
     }
-    if error.is_builder() {
-        return broken(AttemptResult::Oversize, false, "the request cannot be sent");
-    }
-    if error.is_dns() {
-        return broken(AttemptResult::Dns, false, "the name does not resolve");
-    }
+    let broken = |result, sent, what| Broken { result, sent, detail: because(what, &links) };
     let tls = find::<rustls::Error>(&links);
-    if error.is_connect() {
-        return if tls.is_some() || is_handshake(&links) {
-            broken(AttemptResult::Tls, false, "no TLS connection")
-        } else {
-            broken(AttemptResult::Connect, false, "no connection")
-        };
-    }
     // In TLS 1.3 the server looks at the client's certificate after our side is done.
     if let Some(rustls::Error::AlertReceived(alert)) = tls
         && is_about_certificates(*alert)
     {
         return broken(AttemptResult::Tls, false, "the client certificate was refused");
     }
-    let hyper = find::<hyper::Error>(&links);
-    let is = |test: fn(&hyper::Error) -> bool| hyper.is_some_and(test);
     // hyper's word for a request that it gives back because no connection had taken it.
-    if !sent || is(hyper::Error::is_canceled) {
+    if unanswered.unsent.is_some() || error.is_canceled() {
         let result = if tls.is_some() { AttemptResult::Tls } else { AttemptResult::Connect };
         return broken(result, false, "the connection closed before the request");
     }
-    if is(hyper::Error::is_timeout) {
+    if error.is_timeout() {
         return broken(AttemptResult::Timeout, true, "the connection went silent");
     }
-    if is(hyper::Error::is_parse) {
+    if error.is_parse() {
         return broken(AttemptResult::Protocol, true, "the answer is not HTTP");
     }
     broken(AttemptResult::Reset, true, "the connection broke after the request was sent")
+}
+
+/// An answer that broke off.
+pub(crate) fn cut_off() -> Broken {
+    let detail = "the connection broke within the answer".to_owned();
+    Broken { result: AttemptResult::Reset, sent: true, detail }
+}
+
+/// `what`, and the innermost cause of it.
+fn because(what: &str, links: &[&(dyn StdError + 'static)]) -> String {
+    match links.last().map(ToString::to_string).filter(|root| !root.is_empty()) {
+        Some(root) => format!("{what}: {root}"),
+        None => what.to_owned(),
+    }
 }
 
 /// Every error in the chain, outermost first. `io::Error` hides what it wraps from `source()`,
@@ -92,12 +112,6 @@ fn step<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + '
 
 fn find<'a, E: StdError + 'static>(links: &[&'a (dyn StdError + 'static)]) -> Option<&'a E> {
     links.iter().find_map(|link| link.downcast_ref())
-}
-
-/// Whether a failed connect failed in the handshake: the TLS connector wraps its `io::Error` in
-/// another one, the TCP connector does not.
-fn is_handshake(links: &[&(dyn StdError + 'static)]) -> bool {
-    links.iter().filter(|link| link.is::<io::Error>()).count() > 1
 }
 
 fn is_about_certificates(alert: AlertDescription) -> bool {

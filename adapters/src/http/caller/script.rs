@@ -33,19 +33,9 @@ pub trait Script: fmt::Debug + Send + Sync {
     fn answer(&self, request: Sent) -> Result<http::Response<Bytes>, AttemptResult>;
 }
 
-/// As a client would send it.
-pub(super) fn send(
-    script: &dyn Script,
-    request: reqwest::Request,
-) -> Result<reqwest::Response, Broken> {
-    let body = request.body().and_then(reqwest::Body::as_bytes);
-    let sent = Sent {
-        method: request.method().clone(),
-        url: request.url().clone(),
-        headers: request.headers().clone(),
-        body: body.map(Bytes::copy_from_slice).unwrap_or_default(),
-    };
-    script.answer(sent).map(reqwest::Response::from).map_err(|result| {
+/// The answer of `script` to `sent`.
+pub(super) fn send(script: &dyn Script, sent: Sent) -> Result<http::Response<Bytes>, Broken> {
+    script.answer(sent).map_err(|result| {
         let unsent = [
             AttemptResult::Dns,
             AttemptResult::Connect,

@@ -360,7 +360,10 @@ fn lives_are_read_however_they_are_written() {
         lifetime: Duration::from_secs(3000),
     };
     let guard = Guard::new(&Default::default());
-    let oauth2 = OAuth2::new(&oauth2, &guard, &Mask::default(), now).unwrap();
+    let tls = Arc::new(crate::http::tls::client_config_without_authorities().unwrap());
+    let url = ("token_url", &oauth2.token_url);
+    let client = Client::new(url, &tls, guard.clone(), None, 1).unwrap();
+    let oauth2 = OAuth2::new(&oauth2, client, &guard, &Mask::default(), now).unwrap();
     let cases = [
         ("3600", 3600),
         ("\"3600\"", 3600),

@@ -5,6 +5,8 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
+use futures_util::future::BoxFuture;
+
 use super::*;
 use crate::http::{
     testing::{
