@@ -20,6 +20,7 @@ mod ledger;
 mod list;
 mod prune;
 mod reader;
+mod recent;
 mod schema;
 mod seen;
 mod settle;
@@ -53,6 +54,7 @@ use command::{Command, Reply};
 use disk::{Ballast, Lock};
 use ledger::Ledger;
 use reader::Readers;
+use recent::Recent;
 use shared::Shared;
 use transaction::Caps;
 use writer::Writer;
@@ -94,7 +96,8 @@ impl SqliteQueue {
         let lock = Lock::take(&options.path)?;
         schema::check_format(&options.path)?;
         let mut connection = schema::open_writer(&options.path)?;
-        let ledger = Ledger::load(&connection).map_err(schema::store)?;
+        let recent = Recent::load(&connection).map_err(schema::store)?;
+        let ledger = Ledger::load(&connection, &recent).map_err(schema::store)?;
         let next_id = reader::last_id(&connection)?;
         let ballast = Ballast::new(&options.path, options.bounds.max_size);
         let disk_full = Arc::new(AtomicBool::new(!ballast.take_up()));
@@ -113,6 +116,7 @@ impl SqliteQueue {
             connection,
             commands: inbox,
             ledger,
+            recent,
             next_id,
             caps: Caps::new(&options.bounds),
             bounds: options.bounds,

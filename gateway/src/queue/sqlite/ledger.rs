@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tidegate_adapters::Timestamp;
 use tokio::time::Instant;
 
-use super::transaction::state_number;
+use super::{recent::Recent, transaction::state_number};
 use crate::queue::{Counts, RouteSettings, RouteStatus, State};
 
 /// What the writer knows of one route.
@@ -145,7 +145,7 @@ pub(super) fn counter(stored: i64) -> u64 {
 }
 
 impl Ledger {
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn load(connection: &Connection, recent: &Recent) -> rusqlite::Result<Self> {
         let mut ledger = Self::default();
         let mut statement = connection.prepare(
             "SELECT no, name, paused_ms, clock_ms, pending, delivered, dead, discarded, live_bytes,
@@ -183,6 +183,10 @@ impl Ledger {
         for row in rows {
             let mut row = row?;
             row.buckets = super::seen::buckets(connection, row.no)?;
+            let recent = recent.buckets().filter(|(no, _)| *no == row.no);
+            row.buckets.extend(recent.map(|(_, bucket)| bucket));
+            row.buckets.sort_unstable_by(|a, b| b.cmp(a));
+            row.buckets.dedup();
             for state in [State::Delivered, State::Dead, State::Discarded] {
                 let id = oldest.query_row((row.no, state_number(state)), |row| row.get(0))?;
                 row.oldest_is(state, Option::unwrap_or(id, i64::MAX));

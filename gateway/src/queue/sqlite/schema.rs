@@ -11,12 +11,13 @@
 //! settled   what became of a delivery; no row means pending
 //! attempt   the last three of each delivery
 //! seen      ids within the repeat window, in buckets of the route's clock
+//! recent    those that came last, a row a commit; in time they are moved there
 //! stopped   upstreams that an operator has paused
 //! note      texts that the process keeps
 //! ```
 //!
-//! A file of format 2 is taken over when it is opened, in one transaction: after a crash half way
-//! it is still of format 2. Any other is refused untouched.
+//! A file of format 2 or 3 is taken over when it is opened, in one transaction: after a crash half
+//! way it is still of that format. Any other is refused untouched.
 
 use std::path::Path;
 
@@ -28,10 +29,10 @@ use crate::queue::QueueError;
 const APPLICATION_ID: i64 = 0x5444_4754;
 
 /// The format this version reads and writes.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
-/// The format before, which is taken over.
-const BEFORE: i64 = 2;
+/// The formats before it that are taken over.
+const BEFORE: std::ops::RangeInclusive<i64> = 2..=3;
 
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -72,12 +73,13 @@ CREATE TABLE seen (
     route INTEGER NOT NULL, bucket INTEGER NOT NULL, key BLOB NOT NULL, id INTEGER NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (route, bucket, key)
 ) WITHOUT ROWID;
+CREATE TABLE recent (n INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE stopped (upstream TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 ";
 
-/// From [`BEFORE`] to [`FORMAT`].
-const TAKE_OVER: &str = "
+/// From format 2 to 3.
+const FROM_2: &str = "
 CREATE TABLE lane_by_place (
     route INTEGER NOT NULL, lane BLOB NOT NULL, pos INTEGER NOT NULL, id INTEGER NOT NULL,
     PRIMARY KEY (route, lane, pos)
@@ -93,6 +95,11 @@ DROP INDEX settled_by_state;
 CREATE INDEX settled_by_route ON settled (route, state, id);
 CREATE TABLE stopped (upstream TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// From format 3 to 4.
+const FROM_3: &str = "
+CREATE TABLE recent (n INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 ";
 
 /// Opens the file for writing, making it when missing.
@@ -127,8 +134,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
             Ok(connection)
         }
         (APPLICATION_ID, FORMAT) => Ok(connection),
-        (APPLICATION_ID, BEFORE) => {
-            take_over(&connection, path)?;
+        (APPLICATION_ID, before) if BEFORE.contains(&before) => {
+            take_over(&connection, path, before)?;
             Ok(connection)
         }
         (APPLICATION_ID, found) => {
@@ -139,10 +146,12 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, QueueError> {
     }
 }
 
-/// Brings a file of the format before up to this one.
-fn take_over(connection: &Connection, path: &Path) -> Result<(), QueueError> {
-    tracing::info!(path = %path.display(), from = BEFORE, to = FORMAT, "taking the queue over");
-    let steps = format!("BEGIN IMMEDIATE; {TAKE_OVER} PRAGMA user_version = {FORMAT}; COMMIT;");
+/// Brings a file of format `before` up to this one.
+fn take_over(connection: &Connection, path: &Path, before: i64) -> Result<(), QueueError> {
+    tracing::info!(path = %path.display(), from = before, to = FORMAT, "taking the queue over");
+    let first = if before == 2 { FROM_2 } else { "" };
+    let steps =
+        format!("BEGIN IMMEDIATE; {first} {FROM_3} PRAGMA user_version = {FORMAT}; COMMIT;");
     if let Err(error) = connection.execute_batch(&steps) {
         // Fails when SQLite has rolled back by itself already.
         let _ = connection.execute_batch("ROLLBACK");
@@ -175,7 +184,7 @@ pub(super) fn check_format(path: &Path) -> Result<(), QueueError> {
     if !ours && !fresh {
         return Err(foreign(path));
     }
-    if ours && found != FORMAT && found != BEFORE {
+    if ours && found != FORMAT && !BEFORE.contains(&found) {
         let path = path.display().to_string();
         return Err(QueueError::Format { path, found, known: FORMAT });
     }

@@ -8,33 +8,57 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use tidegate_adapters::Event;
 
-use super::transaction::{Transaction, half, state_number};
+use super::{
+    recent::Sighting,
+    transaction::{Transaction, half, state_number},
+};
 use crate::queue::State;
 
 /// A repeat window is kept in so many buckets, of which the oldest are dropped whole.
 const BUCKETS: i64 = 4;
 
+/// What is known of an event.
+pub(super) enum Known {
+    /// Nothing.
+    Never,
+    /// It was seen within the window, as the delivery of this id.
+    Repeat(i64),
+    /// Only what does not count any more, and in which bucket.
+    Void(i64),
+}
+
 impl Transaction<'_> {
-    /// The id under which the event was seen within the window, unless that delivery was given up.
+    /// Whether the event was seen within the window, as a delivery that was not given up.
     pub(super) fn seen(
         &self,
         index: usize,
         key: &[u8; 16],
         window: std::time::Duration,
-    ) -> rusqlite::Result<Option<i64>> {
-        let row = self.ledger.get(index);
-        let clock = row.clock_ms(self.now);
+    ) -> rusqlite::Result<Known> {
+        let Some(found) = self.sighting(index, key)? else { return Ok(Known::Never) };
+        let clock = self.ledger.get(index).clock_ms(self.now);
         let oldest = clock - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        if found.at > oldest && !(found.id != 0 && self.given_up(found.id)?) {
+            return Ok(Known::Repeat(found.id));
+        }
+        Ok(Known::Void(found.bucket))
+    }
+
+    /// The last that is remembered of the event.
+    fn sighting(&self, index: usize, key: &[u8; 16]) -> rusqlite::Result<Option<Sighting>> {
+        let row = self.ledger.get(index);
+        if let Some(found) = self.recent.get(row.no, key) {
+            return Ok(Some(found));
+        }
         let mut statement = self.connection.prepare_cached(
             "SELECT id, at FROM seen WHERE route = ?1 AND bucket = ?2 AND key = ?3",
         )?;
-        for bucket in &row.buckets {
-            let found: Option<(i64, i64)> = statement
-                .query_row(params![row.no, bucket, &key[..]], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            if let Some((id, at)) = found {
-                let given_up = id != 0 && self.given_up(id)?;
-                return Ok((at > oldest && !given_up).then_some(id));
+        for bucket in row.buckets.iter().copied() {
+            let found = statement.query_row(params![row.no, bucket, &key[..]], |row| {
+                Ok(Sighting { bucket, id: row.get(0)?, at: row.get(1)? })
+            });
+            if let Some(found) = found.optional()? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -51,55 +75,57 @@ impl Transaction<'_> {
         }))
     }
 
+    /// Remembers it as delivery `id`; `known` is what [`Transaction::seen`] said of it.
     pub(super) fn remember(
         &mut self,
         index: usize,
         key: &[u8; 16],
         id: i64,
         window: std::time::Duration,
-    ) -> rusqlite::Result<()> {
-        let row = self.ledger.get(index);
-        let (clock, width) = (row.clock_ms(self.now), bucket_width(window));
-        let values = params![row.no, clock.div_euclid(width), &key[..], id, clock];
-        let insert = "INSERT OR IGNORE INTO seen (route, bucket, key, id, at)
-                      VALUES (?1, ?2, ?3, ?4, ?5)";
-        if self.connection.prepare_cached(insert)?.execute(values)? == 0 {
-            // Known in this bucket, of a delivery that was given up: now it stands for this one.
-            let replace =
-                "UPDATE seen SET id = ?4, at = ?5 WHERE route = ?1 AND bucket = ?2 AND key = ?3";
-            self.connection.prepare_cached(replace)?.execute(values)?;
-            return Ok(());
-        }
+        known: &Known,
+    ) {
         let row = self.ledger.change(index);
+        let at = row.clock_ms(self.now);
+        let bucket = at.div_euclid(bucket_width(window));
+        let new = self.recent.remember(row.no, key, Sighting { bucket, id, at });
+        // In the same bucket, of a delivery that was given up: now it stands for this one.
+        if !new || matches!(known, Known::Void(void) if *void == bucket) {
+            return;
+        }
         row.seen += 1;
-        let bucket = clock.div_euclid(width);
         // The highest first: that is where it is, but for the first id of a bucket.
         if let Err(place) = row.buckets.binary_search_by(|known| bucket.cmp(known)) {
             row.buckets.insert(place, bucket);
         }
-        if row.seen > self.caps.seen {
-            self.forget_oldest(index, width)?;
+    }
+
+    /// Makes room for what this transaction has remembered: two of the oldest go for each that is
+    /// too many, so that it gets better.
+    fn forget_surplus(&mut self) -> rusqlite::Result<()> {
+        let remembered = self.recent.remembered() as u64;
+        if remembered == 0 {
+            return Ok(());
+        }
+        for index in 0..self.ledger.len() {
+            let surplus = self.ledger.get(index).seen.saturating_sub(self.caps.seen);
+            let mut most = usize::try_from(surplus.min(remembered) * 2).unwrap_or(usize::MAX);
+            while most > 0
+                && let Some(bucket) = self.ledger.get(index).buckets.last().copied()
+            {
+                let gone = self.forget_bucket(index, bucket, most)?;
+                most = most.saturating_sub(gone.max(1));
+                self.window_is_short(index, bucket);
+            }
         }
         Ok(())
     }
 
-    /// Makes room for one more id: two of the oldest bucket go, so that it gets better.
-    fn forget_oldest(&mut self, index: usize, width: i64) -> rusqlite::Result<()> {
-        let no = self.ledger.get(index).no;
-        let Some(bucket) = self.ledger.get(index).buckets.last().copied() else { return Ok(()) };
-        let forgotten = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM seen WHERE (route, bucket, key) IN
-                 (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket = ?2 LIMIT 2)",
-            )?
-            .execute(params![no, bucket])?;
+    /// Ids of `bucket` are forgotten before their time.
+    fn window_is_short(&mut self, index: usize, bucket: i64) {
         let now = self.now;
         let row = self.ledger.change(index);
-        row.seen = row.seen.saturating_sub(forgotten as u64);
-        if forgotten < 2 {
-            row.buckets.pop();
-        }
+        let window = row.settings.as_ref().and_then(|settings| settings.dedupe).unwrap_or_default();
+        let width = bucket_width(window);
         let from = bucket.saturating_add(1).saturating_mul(width).min(row.clock_ms(now));
         if row.seen_from_ms == 0 {
             tracing::warn!(
@@ -109,11 +135,19 @@ impl Transaction<'_> {
             );
         }
         row.seen_from_ms = row.seen_from_ms.max(from).max(1);
+    }
+
+    /// Writes what was remembered, moves up to `most` ids into their tree, and forgets what has no
+    /// room, and up to `most` ids that have left the window.
+    pub(super) fn keep_window(&mut self, most: usize) -> rusqlite::Result<()> {
+        self.recent.write(self.connection, most)?;
+        self.forget_surplus()?;
+        self.forget_seen(most)?;
         Ok(())
     }
 
     /// Forgets up to `most` ids that have left the repeat windows of their routes.
-    pub(super) fn forget_seen(&mut self, most: usize) -> rusqlite::Result<usize> {
+    fn forget_seen(&mut self, most: usize) -> rusqlite::Result<usize> {
         let mut forgotten = 0;
         for index in 0..self.ledger.len() {
             let row = self.ledger.get(index);
@@ -139,19 +173,25 @@ impl Transaction<'_> {
     /// Forgets up to `most` ids of a bucket, and the bucket when it is empty then.
     fn forget_bucket(&mut self, index: usize, bucket: i64, most: usize) -> rusqlite::Result<usize> {
         let no = self.ledger.get(index).no;
-        let gone = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM seen WHERE (route, bucket, key) IN
-                 (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket = ?2 LIMIT ?3)",
-            )?
-            .execute(params![no, bucket, i64::try_from(most).unwrap_or(i64::MAX)])?;
+        let mut gone = self.delete_seen(no, bucket, most)?;
+        if gone < most && self.recent.empty_into_tree(self.connection, no, bucket)? {
+            gone += self.delete_seen(no, bucket, most - gone)?;
+        }
         let row = self.ledger.change(index);
         row.seen = row.seen.saturating_sub(gone as u64);
         if gone < most {
             row.buckets.retain(|known| *known != bucket);
         }
         Ok(gone)
+    }
+
+    fn delete_seen(&self, no: i64, bucket: i64, most: usize) -> rusqlite::Result<usize> {
+        self.connection
+            .prepare_cached(
+                "DELETE FROM seen WHERE (route, bucket, key) IN
+                 (SELECT route, bucket, key FROM seen WHERE route = ?1 AND bucket = ?2 LIMIT ?3)",
+            )?
+            .execute(params![no, bucket, i64::try_from(most).unwrap_or(i64::MAX)])
     }
 }
 

@@ -8,7 +8,12 @@ use sha2::{Digest as _, Sha256};
 use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
 use tokio::time::Instant;
 
-use super::{ledger::Ledger, seen::event_key, shared::Shared};
+use super::{
+    ledger::Ledger,
+    recent::Recent,
+    seen::{Known, event_key},
+    shared::Shared,
+};
 use crate::queue::{Append, AppendError, Appended, Bounds, Content, RouteSettings, Space, State};
 
 /// What a row costs beyond its texts: keys, indexes, page overhead. Measured, rounded up.
@@ -49,6 +54,7 @@ impl Caps {
 pub(super) struct Transaction<'a> {
     pub(super) connection: &'a Connection,
     pub(super) ledger: &'a mut Ledger,
+    pub(super) recent: &'a mut Recent,
     pub(super) next_id: &'a mut i64,
     pub(super) caps: Caps,
     pub(super) wall: Timestamp,
@@ -115,15 +121,15 @@ impl Transaction<'_> {
     ) -> rusqlite::Result<Appended> {
         let guard = match (&append.content, settings.dedupe) {
             (Content::Pending(event) | Content::Filtered(event), Some(window)) if append.dedupe => {
-                Some((event_key(event), window))
+                let key = event_key(event);
+                let known = self.seen(index, &key, window)?;
+                if let Known::Repeat(id) = known {
+                    return Ok(Appended::Duplicate(DeliveryId(id)));
+                }
+                Some((key, window, known))
             }
             _ => None,
         };
-        if let Some((key, window)) = &guard
-            && let Some(id) = self.seen(index, key, *window)?
-        {
-            return Ok(Appended::Duplicate(DeliveryId(id)));
-        }
         let id = match append.content {
             Content::Filtered(_) => 0,
             _ => {
@@ -131,8 +137,8 @@ impl Transaction<'_> {
                 *self.next_id
             }
         };
-        if let Some((key, window)) = &guard {
-            self.remember(index, key, id, *window)?;
+        if let Some((key, window, known)) = &guard {
+            self.remember(index, key, id, *window, known);
         }
         match &append.content {
             Content::Filtered(_) => {

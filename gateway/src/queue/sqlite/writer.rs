@@ -33,6 +33,7 @@ use super::{
     command::{Answer, Command},
     disk::Ballast,
     ledger::Ledger,
+    recent::Recent,
     transaction::{Caps, Effects, Transaction, append_bytes},
 };
 use crate::queue::{AppendError, Bounds, QueueError, RouteSettings};
@@ -56,6 +57,7 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) ledger: Ledger,
+    pub(super) recent: Recent,
     pub(super) next_id: i64,
     pub(super) caps: Caps,
     pub(super) bounds: Bounds,
@@ -188,11 +190,15 @@ impl Writer {
         let next_id = self.next_id;
         let done = self.attempt(commands, tend);
         match done {
-            Ok(_) => self.ledger.committed(),
+            Ok(_) => {
+                self.ledger.committed();
+                self.recent.committed();
+            }
             Err(_) => {
                 // Fails when SQLite has rolled back by itself already.
                 let _ = self.connection.execute_batch("ROLLBACK");
                 self.ledger.undo();
+                self.recent.undo();
                 self.next_id = next_id;
                 let taken = std::mem::take(&mut self.taken);
                 self.shared.settled(taken.iter().map(|(_, id)| *id));
@@ -217,6 +223,7 @@ impl Writer {
         let mut transaction = Transaction {
             connection: &self.connection,
             ledger: &mut self.ledger,
+            recent: &mut self.recent,
             next_id: &mut self.next_id,
             caps: Caps { history, ..self.caps },
             wall,
@@ -242,7 +249,7 @@ impl Writer {
             };
             let (delivered, dead) = (self.bounds.keep_delivered, self.bounds.keep_dead);
             transaction.prune(before(delivered), before(dead), most)?;
-            transaction.forget_seen(most)?;
+            transaction.keep_window(most)?;
         }
         let effects = transaction.effects;
         self.ledger.write(&self.connection, now)?;

@@ -107,7 +107,7 @@ async fn d12_a_file_of_the_format_before_is_taken_over_with_all_that_is_in_it() 
     bench.queue.pause_route(&"r".into(), true).await.unwrap();
     bench.queue.close().await;
     let version = number(&path, "PRAGMA user_version");
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
     assert_eq!(number(&path, "SELECT count(*) FROM pragma_integrity_check"), 1);
     SqliteQueue::open(bench.options.clone()).expect("and is opened again as it is now");
 }
@@ -160,7 +160,7 @@ async fn d12_what_is_older_still_is_refused() {
     write_two(&path);
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 1").unwrap();
     let refused = super::super::schema::check_format(&path);
-    assert!(matches!(refused, Err(QueueError::Format { found: 1, known: 3, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(QueueError::Format { found: 1, known: 4, .. })), "{refused:?}");
 }
 
 fn number(path: &Path, sql: &str) -> i64 {

@@ -1,6 +1,9 @@
 //! Counts everything again from the tables, and compares.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use rusqlite::Connection;
 use tidegate_adapters::Event;
@@ -108,11 +111,31 @@ fn counted(connection: &Connection) -> BTreeMap<i64, Counters> {
         counters[state] += 1;
         counters[if matches!(state, 0 | 2) { 4 } else { 5 }] += bytes;
     }
-    let mut statement = connection.prepare("SELECT route, count(*) FROM seen GROUP BY 1").unwrap();
-    let mut rows = statement.query([]).unwrap();
-    while let Some(row) = rows.next().unwrap() {
-        let seen: i64 = row.get(1).unwrap();
-        routes.get_mut(&row.get(0).unwrap()).unwrap()[6] = u64::try_from(seen).unwrap();
+    for (no, ids) in remembered(connection) {
+        routes.get_mut(&no).unwrap()[6] = ids.len() as u64;
     }
     routes
+}
+
+/// The ids that are remembered, by route: bucket and hash.
+pub(super) fn remembered(connection: &Connection) -> BTreeMap<i64, BTreeSet<(i64, Vec<u8>)>> {
+    let mut ids: BTreeMap<i64, BTreeSet<(i64, Vec<u8>)>> = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT route, bucket, key FROM seen").unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let id = (row.get(1).unwrap(), row.get(2).unwrap());
+        ids.entry(row.get(0).unwrap()).or_default().insert(id);
+    }
+    let mut statement = connection.prepare("SELECT ids FROM recent").unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let bytes: Vec<u8> = row.get(0).unwrap();
+        let (entries, rest) = bytes.as_chunks::<48>();
+        assert!(rest.is_empty(), "whole ids");
+        for entry in entries {
+            let number = |at: usize| i64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
+            ids.entry(number(16)).or_default().insert((number(24), entry[..16].to_vec()));
+        }
+    }
+    ids
 }
