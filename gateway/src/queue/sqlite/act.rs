@@ -118,8 +118,10 @@ impl Transaction<'_> {
             State::Pending | State::Discarded => return Ok(Err(self.unfit(id, state))),
         }
         let Some(bytes) = standing.bytes else { return Ok(Err(damaged(id))) };
-        for sql in ["DELETE FROM settled WHERE id = ?1", "DELETE FROM attempt WHERE delivery = ?1"]
-        {
+        for sql in [
+            "DELETE FROM settled WHERE id = ?1",
+            "DELETE FROM attempt WHERE slot BETWEEN ?1 << 2 AND (?1 << 2) | 3",
+        ] {
             self.connection.prepare_cached(sql)?.execute([id.0])?;
         }
         let row = self.ledger.change(index);

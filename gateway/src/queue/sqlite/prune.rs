@@ -123,7 +123,7 @@ impl Transaction<'_> {
         for sql in [
             "DELETE FROM settled WHERE id = ?1",
             "DELETE FROM delivery WHERE id = ?1",
-            "DELETE FROM attempt WHERE delivery = ?1",
+            "DELETE FROM attempt WHERE slot BETWEEN ?1 << 2 AND (?1 << 2) | 3",
         ] {
             self.connection.prepare_cached(sql)?.execute([id])?;
         }

@@ -193,7 +193,7 @@ pub(super) fn show(connection: &Connection, id: DeliveryId) -> rusqlite::Result<
     let Some(mut listed) = listed(connection, id.0, true)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(
         "SELECT n, at, us, result, detail, status, request, response FROM attempt
-         WHERE delivery = ?1 ORDER BY n",
+         WHERE slot BETWEEN ?1 << 2 AND (?1 << 2) | 3 ORDER BY n",
     )?;
     let attempts = statement.query_map([id.0], |row| {
         Ok(AttemptRecord {

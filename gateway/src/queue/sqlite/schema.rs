@@ -9,7 +9,7 @@
 //!           of a fresh one is its id, that of a replayed one is drawn from the same numbers
 //! moved     places in lanes that are not the id
 //! settled   what became of a delivery; no row means pending
-//! attempt   the last three of each delivery
+//! attempt   the last three of each delivery: attempt n of delivery d is in the slot 4 d + n mod 4
 //! seen      ids within the repeat window, in buckets of the route's clock
 //! recent    those that came last, a row a commit; in time they are moved there
 //! stopped   upstreams that an operator has paused
@@ -65,10 +65,10 @@ CREATE TABLE settled (
 );
 CREATE INDEX settled_by_route ON settled (route, state, id);
 CREATE TABLE attempt (
-    delivery INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, us INTEGER NOT NULL,
+    slot INTEGER PRIMARY KEY, n INTEGER NOT NULL, at INTEGER NOT NULL, us INTEGER NOT NULL,
     result TEXT NOT NULL, detail TEXT NOT NULL, status INTEGER, request TEXT NOT NULL,
-    response TEXT NOT NULL, PRIMARY KEY (delivery, n)
-) WITHOUT ROWID;
+    response TEXT NOT NULL
+);
 CREATE TABLE seen (
     route INTEGER NOT NULL, bucket INTEGER NOT NULL, key BLOB NOT NULL, id INTEGER NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (route, bucket, key)
@@ -100,6 +100,16 @@ CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 /// From format 3 to 4.
 const FROM_3: &str = "
 CREATE TABLE recent (n INTEGER PRIMARY KEY, ids BLOB NOT NULL);
+CREATE TABLE attempt_by_slot (
+    slot INTEGER PRIMARY KEY, n INTEGER NOT NULL, at INTEGER NOT NULL, us INTEGER NOT NULL,
+    result TEXT NOT NULL, detail TEXT NOT NULL, status INTEGER, request TEXT NOT NULL,
+    response TEXT NOT NULL
+);
+INSERT INTO attempt_by_slot
+SELECT (delivery << 2) | (n & 3), n, at, us, result, detail, status, request, response
+FROM attempt ORDER BY delivery, n;
+DROP TABLE attempt;
+ALTER TABLE attempt_by_slot RENAME TO attempt;
 ";
 
 /// Opens the file for writing, making it when missing.

@@ -81,8 +81,8 @@ impl Transaction<'_> {
         self.connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO attempt
-                 (delivery, n, at, us, result, detail, status, request, response)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 (slot, n, at, us, result, detail, status, request, response)
+                 VALUES ((?1 << 2) | (?2 & 3), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 id,
@@ -97,7 +97,7 @@ impl Transaction<'_> {
             ])?;
         if attempt.number > ATTEMPTS_KEPT {
             self.connection
-                .prepare_cached("DELETE FROM attempt WHERE delivery = ?1 AND n <= ?2")?
+                .prepare_cached("DELETE FROM attempt WHERE slot = (?1 << 2) | (?2 & 3)")?
                 .execute(params![id, attempt.number - ATTEMPTS_KEPT])?;
         }
         let bytes =

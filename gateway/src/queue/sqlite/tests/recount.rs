@@ -63,7 +63,7 @@ const ODD: [(&str, &str); 7] = [
         "places that nobody has",
     ),
     (
-        "SELECT delivery FROM attempt WHERE delivery NOT IN (SELECT id FROM delivery)",
+        "SELECT slot FROM attempt WHERE slot >> 2 NOT IN (SELECT id FROM delivery)",
         "attempts of no delivery",
     ),
 ];
