@@ -22,11 +22,6 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "crates stay in their place",
-        path: "adapters/src/http/caller/network.rs",
-        reason: "tells reqwest's failures apart by the hyper error inside; listens to nothing",
-    },
-    Exception {
-        rule: "crates stay in their place",
         path: "gateway/src/cli/client.rs",
         reason: "asks our own admin listener, one request a process: no pool, no TLS, no redirects",
     },

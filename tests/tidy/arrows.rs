@@ -5,15 +5,16 @@ use super::source::{Finding, Source, is_word};
 /// Crates that have a place, the modules that are it, and why.
 const PLACES: &[(&[&str], &[&str], &str)] = &[
     (&["lapin"], &["adapters/src/rabbitmq"], "only the RabbitMQ ends speak AMQP"),
-    (
-        &["reqwest"],
-        &["adapters/src/http/caller", "adapters/src/http/auth", "adapters/src/otlp"],
-        "one constructor sets what its defaults leave open",
-    ),
+    (&["reqwest"], &["adapters/src/otlp"], "one constructor sets what its defaults leave open"),
     (
         &["hyper", "hyper_util"],
-        &["gateway/src/admin", "gateway/src/mock", "adapters/src/http/receiver"],
-        "only where something listens",
+        &[
+            "gateway/src/admin",
+            "gateway/src/mock",
+            "adapters/src/http/receiver",
+            "adapters/src/http/caller",
+        ],
+        "only where something listens, and in the one HTTP client",
     ),
     (&["rusqlite"], &["gateway/src/queue/sqlite"], "the rest knows the Queue contract"),
     (&["config"], &["gateway/src/config"], "the rest reads the Config it makes"),

@@ -32,11 +32,14 @@ pub(super) enum Connection {
     Http2(Http2),
 }
 
+/// Reads and writes for an HTTP/1.1 connection, when it is polled.
+type Driver = http1::Connection<TokioIo<Dialled>, Full<Bytes>>;
+
 /// One that carries one request at a time.
 pub(super) struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` when it has ended.
-    driver: Option<Pin<Box<http1::Connection<TokioIo<Dialled>, Full<Bytes>>>>>,
+    driver: Option<Pin<Box<Driver>>>,
     /// What it ended of.
     ended: Option<hyper::Error>,
 }
