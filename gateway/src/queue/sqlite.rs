@@ -96,7 +96,7 @@ impl SqliteQueue {
         let lock = Lock::take(&options.path)?;
         schema::check_format(&options.path)?;
         let mut connection = schema::open_writer(&options.path)?;
-        let recent = Recent::load(&connection).map_err(schema::store)?;
+        let recent = Recent::load(&connection)?;
         let ledger = Ledger::load(&connection, &recent).map_err(schema::store)?;
         let next_id = reader::last_id(&connection)?;
         let ballast = Ballast::new(&options.path, options.bounds.max_size);

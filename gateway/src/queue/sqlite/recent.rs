@@ -22,12 +22,18 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
+use super::schema;
+use crate::queue::QueueError;
+
 /// How many ids are sorted and moved at once; twice as many are in memory at most, in some 10 MiB.
 /// So few in tests that they see it happen.
 const BATCH: usize = if cfg!(test) { 8 } else { 32_768 };
 
 /// The most that are read at the start, should the file hold more than was ever written.
 const MOST: usize = 1 << 20;
+
+/// No row of the table has a number as high as this: a file that has one is damaged.
+const ROW_MAX: i64 = 1 << 62;
 
 /// Bytes of an id in the table: route, bucket, key, delivery, time.
 const ENTRY: usize = 48;
@@ -37,6 +43,9 @@ type Place = (i64, [u8; 16]);
 
 /// A row of the tree, in its order: route, bucket, hash, delivery, time.
 type Row = (i64, i64, [u8; 16], i64, i64);
+
+/// How many ids the table holds, by route and bucket; those with the same hash, too.
+type Buckets = HashMap<(i64, i64), usize>;
 
 /// What is known of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +61,14 @@ pub(super) struct Sighting {
 #[derive(Debug)]
 pub(super) struct Recent {
     known: HashMap<Place, Known>,
-    /// How many there are, by route and bucket.
-    buckets: HashMap<(i64, i64), usize>,
     /// Of this generation are those that no batch has been made of.
     generation: u64,
+    /// How many of those the table holds, and by route and bucket.
     fresh: usize,
+    buckets: Buckets,
     moving: Option<Moving>,
+    /// What was seen again in another bucket before a batch was made of it: for the tree.
+    displaced: Vec<Row>,
     /// The last row of the table.
     row: i64,
     pending: Pending,
@@ -78,6 +89,7 @@ struct Moving {
     /// The last row of the table that belongs to it.
     row: i64,
     generation: u64,
+    buckets: Buckets,
 }
 
 /// What the transaction under way has done.
@@ -86,9 +98,13 @@ struct Pending {
     /// Ids remembered, as they are written.
     bytes: Vec<u8>,
     /// What was known of them, to be taken back in reverse order.
-    before: Vec<(Place, Option<Known>)>,
+    before: Vec<(Place, Known, Option<Known>)>,
+    /// How many of those displaced are its.
+    displaced: usize,
     /// How many of the batch under way were moved.
     moved: usize,
+    /// Whether there is a row of it, and whether it came as far as to write at all.
+    row: bool,
     written: bool,
     /// Everything is in the tree.
     emptied: bool,
@@ -96,16 +112,28 @@ struct Pending {
 
 impl Recent {
     /// Reads what is not in the tree yet, or may not be.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be read, or cannot be.
+    pub(super) fn load(connection: &Connection) -> Result<Self, QueueError> {
+        let recent = Self::read(connection).map_err(schema::store)?;
+        if !(0..ROW_MAX).contains(&recent.row) {
+            let why = format!("the file is damaged: its recent ids have the number {}", recent.row);
+            return Err(QueueError::Store(why.into()));
+        }
+        Ok(recent)
+    }
+
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut recent = Self::new();
         let mut statement = connection.prepare("SELECT n, ids FROM recent ORDER BY n")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             recent.row = row.get(0)?;
-            let Some(ids) = row.get_ref(1)?.as_blob().ok().filter(|_| recent.fresh < MOST) else {
-                continue;
-            };
-            for (place, sighting) in ids.as_chunks::<ENTRY>().0.iter().filter_map(decode) {
+            let Ok(ids) = row.get_ref(1)?.as_blob() else { continue };
+            let left = MOST.saturating_sub(recent.fresh);
+            let entries = ids.as_chunks::<ENTRY>().0.iter().take(left);
+            for (place, sighting) in entries.filter_map(decode) {
                 recent.learn(place, sighting);
             }
         }
@@ -116,10 +144,11 @@ impl Recent {
     fn new() -> Self {
         Self {
             known: HashMap::new(),
-            buckets: HashMap::new(),
             generation: 0,
             fresh: 0,
+            buckets: HashMap::new(),
             moving: None,
+            displaced: Vec::new(),
             row: 0,
             pending: Pending::default(),
         }
@@ -129,12 +158,20 @@ impl Recent {
         self.known.get(&(no, *key)).map(|known| known.sighting)
     }
 
-    /// Routes and buckets of which there are ids.
+    /// Routes and buckets of which there are ids, at the start.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, i64)> {
         self.buckets.keys().copied()
     }
 
-    /// Remembers an id. False when it takes the place of what was remembered of it before.
+    /// Whether the table holds ids of that bucket, which may be in the tree, too.
+    pub(super) fn holds(&self, no: i64, bucket: i64) -> bool {
+        let moving = self.moving.as_ref();
+        !self.pending.emptied
+            && (self.buckets.contains_key(&(no, bucket))
+                || moving.is_some_and(|moving| moving.buckets.contains_key(&(no, bucket))))
+    }
+
+    /// Remembers an id. False when it takes the place of what it knew of it in the same bucket.
     pub(super) fn remember(&mut self, no: i64, key: &[u8; 16], sighting: Sighting) -> bool {
         encode(&mut self.pending.bytes, (no, *key), sighting);
         self.learn((no, *key), sighting)
@@ -148,26 +185,17 @@ impl Recent {
     fn learn(&mut self, place: Place, sighting: Sighting) -> bool {
         let known = Known { sighting, generation: self.generation };
         let before = self.known.insert(place, known);
-        self.pending.before.push((place, before));
+        self.pending.before.push((place, known, before));
         *self.buckets.entry((place.0, sighting.bucket)).or_default() += 1;
         self.fresh += 1;
         let Some(before) = before else { return true };
-        if before.generation == self.generation {
-            self.lower(place.0, before.sighting.bucket);
-            self.fresh -= 1;
-            return false;
+        let elsewhere = before.sighting.bucket != sighting.bucket;
+        // One of the batch that is on its way goes into the tree with it.
+        if elsewhere && before.generation == self.generation {
+            self.displaced.push(row(&place, &before));
+            self.pending.displaced += 1;
         }
-        // Of the batch that is on its way, and goes into the tree with it.
-        before.sighting.bucket != sighting.bucket
-    }
-
-    fn lower(&mut self, no: i64, bucket: i64) {
-        if let Some(count) = self.buckets.get_mut(&(no, bucket)) {
-            *count -= 1;
-            if *count == 0 {
-                self.buckets.remove(&(no, bucket));
-            }
-        }
+        elsewhere
     }
 
     /// Writes what the transaction has remembered, and moves up to `most` ids of the batch that is
@@ -177,8 +205,10 @@ impl Recent {
             connection
                 .prepare_cached("INSERT INTO recent (n, ids) VALUES (?1, ?2)")?
                 .execute(params![self.row + 1, self.pending.bytes])?;
-            self.pending.written = true;
+            self.pending.row = true;
         }
+        self.pending.written = true;
+        insert(connection, &self.displaced)?;
         let Some(moving) = self.moving.as_ref().filter(|_| most > 0) else { return Ok(()) };
         let slice = &moving.sorted[moving.next..];
         let slice = &slice[..slice.len().min(most)];
@@ -197,9 +227,9 @@ impl Recent {
         connection: &Connection,
         no: i64,
         bucket: i64,
-    ) -> rusqlite::Result<bool> {
-        if self.pending.emptied || !self.buckets.contains_key(&(no, bucket)) {
-            return Ok(false);
+    ) -> rusqlite::Result<()> {
+        if !self.holds(no, bucket) {
+            return Ok(());
         }
         if let Some(moving) = &self.moving {
             insert(connection, &moving.sorted[moving.next + self.pending.moved..])?;
@@ -207,26 +237,24 @@ impl Recent {
         insert(connection, &self.sorted(|_| true))?;
         connection.prepare_cached("DELETE FROM recent")?.execute([])?;
         self.pending.emptied = true;
-        Ok(true)
+        Ok(())
     }
 
     fn sorted(&self, which: impl Fn(&Known) -> bool) -> Vec<Row> {
         let chosen = self.known.iter().filter(|(_, known)| which(known));
-        let mut sorted: Vec<_> = chosen
-            .map(|((no, key), known)| {
-                let Sighting { bucket, id, at } = known.sighting;
-                (*no, bucket, *key, id, at)
-            })
-            .collect();
+        let mut sorted: Vec<_> = chosen.map(|(place, known)| row(place, known)).collect();
         sorted.sort_unstable();
         sorted
     }
 
     /// The transaction was committed.
     pub(super) fn committed(&mut self) {
-        let Pending { moved, written, emptied, .. } = self.pending;
+        let Pending { moved, row, written, emptied, .. } = self.pending;
         self.settle_pending();
-        self.row += i64::from(written);
+        self.row += i64::from(row);
+        if written {
+            self.displaced.clear();
+        }
         if emptied {
             self.known.clear();
             self.buckets.clear();
@@ -242,7 +270,8 @@ impl Recent {
         if self.moving.is_none() && self.fresh >= BATCH {
             let sorted = self.sorted(|known| known.generation == self.generation);
             let (row, generation) = (self.row, self.generation);
-            self.moving = Some(Moving { sorted, next: 0, row, generation });
+            let buckets = std::mem::take(&mut self.buckets);
+            self.moving = Some(Moving { sorted, next: 0, row, generation, buckets });
             self.generation += 1;
             self.fresh = 0;
         }
@@ -251,38 +280,46 @@ impl Recent {
     /// The batch is in the tree: what has not been seen again since is looked up there.
     fn forget_moved(&mut self) {
         let Some(moving) = self.moving.take() else { return };
-        for (no, bucket, key, ..) in moving.sorted {
+        for (no, _, key, ..) in moving.sorted {
             let known = self.known.get(&(no, key));
             if known.is_some_and(|known| known.generation == moving.generation) {
                 self.known.remove(&(no, key));
             }
-            self.lower(no, bucket);
         }
     }
 
     /// The transaction was rolled back.
     pub(super) fn undo(&mut self) {
-        for (place, before) in std::mem::take(&mut self.pending.before).into_iter().rev() {
-            let Some(known) = self.known.remove(&place) else { continue };
-            self.lower(place.0, known.sighting.bucket);
+        for (place, known, before) in std::mem::take(&mut self.pending.before).into_iter().rev() {
+            match before {
+                Some(before) => self.known.insert(place, before),
+                None => self.known.remove(&place),
+            };
             self.fresh -= 1;
-            let Some(before) = before else { continue };
-            if before.generation == self.generation {
-                *self.buckets.entry((place.0, before.sighting.bucket)).or_default() += 1;
-                self.fresh += 1;
+            let bucket = (place.0, known.sighting.bucket);
+            if let Some(count) = self.buckets.get_mut(&bucket) {
+                *count -= 1;
+                if *count == 0 {
+                    self.buckets.remove(&bucket);
+                }
             }
-            self.known.insert(place, before);
         }
+        self.displaced.truncate(self.displaced.len() - self.pending.displaced);
         self.settle_pending();
     }
 
     /// Nothing is pending; the room for it is kept.
     fn settle_pending(&mut self) {
-        let Pending { bytes, before, .. } = &mut self.pending;
+        let Pending { mut bytes, mut before, .. } = std::mem::take(&mut self.pending);
         bytes.clear();
         before.clear();
-        (self.pending.moved, self.pending.written, self.pending.emptied) = (0, false, false);
+        self.pending = Pending { bytes, before, ..Pending::default() };
     }
+}
+
+fn row((no, key): &Place, known: &Known) -> Row {
+    let Sighting { bucket, id, at } = known.sighting;
+    (*no, bucket, *key, id, at)
 }
 
 fn insert(connection: &Connection, sorted: &[Row]) -> rusqlite::Result<()> {

@@ -79,7 +79,7 @@ CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// From format 2 to 3.
-const FROM_2: &str = "
+pub(super) const FROM_2: &str = "
 CREATE TABLE lane_by_place (
     route INTEGER NOT NULL, lane BLOB NOT NULL, pos INTEGER NOT NULL, id INTEGER NOT NULL,
     PRIMARY KEY (route, lane, pos)

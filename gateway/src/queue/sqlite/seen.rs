@@ -17,6 +17,9 @@ use crate::queue::State;
 /// A repeat window is kept in so many buckets, of which the oldest are dropped whole.
 const BUCKETS: i64 = 4;
 
+/// So many ids are forgotten beyond those for which there is no room, at most.
+const SPARE_MAX: u64 = 1024;
+
 /// What is known of an event.
 pub(super) enum Known {
     /// Nothing.
@@ -99,8 +102,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Makes room for what this transaction has remembered: two of the oldest go for each that is
-    /// too many, so that it gets better.
+    /// Makes room for what this transaction has remembered: at most two of the oldest go for each,
+    /// so that it gets better, and a few more, so that it is not to be done again at once.
     fn forget_surplus(&mut self) -> rusqlite::Result<()> {
         let remembered = self.recent.remembered() as u64;
         if remembered == 0 {
@@ -108,7 +111,12 @@ impl Transaction<'_> {
         }
         for index in 0..self.ledger.len() {
             let surplus = self.ledger.get(index).seen.saturating_sub(self.caps.seen);
-            let mut most = usize::try_from(surplus.min(remembered) * 2).unwrap_or(usize::MAX);
+            if surplus == 0 {
+                continue;
+            }
+            let spare = (self.caps.seen / 16).min(SPARE_MAX);
+            let most = surplus.min(remembered * 2) + spare;
+            let mut most = usize::try_from(most).unwrap_or(usize::MAX);
             while most > 0
                 && let Some(bucket) = self.ledger.get(index).buckets.last().copied()
             {
@@ -138,16 +146,19 @@ impl Transaction<'_> {
     }
 
     /// Writes what was remembered, moves up to `most` ids into their tree, and forgets what has no
-    /// room, and up to `most` ids that have left the window.
-    pub(super) fn keep_window(&mut self, most: usize) -> rusqlite::Result<()> {
-        self.recent.write(self.connection, most)?;
-        self.forget_surplus()?;
-        self.forget_seen(most)?;
+    /// room, and up to `most` ids that have left the window. On a full disk nothing is moved: that
+    /// takes pages, and the ids are as safe where they are.
+    pub(super) fn keep_window(&mut self, most: usize, full: bool) -> rusqlite::Result<()> {
+        self.recent.write(self.connection, if full { 0 } else { most })?;
+        if !full {
+            self.forget_surplus()?;
+        }
+        self.forget_seen(most, full)?;
         Ok(())
     }
 
     /// Forgets up to `most` ids that have left the repeat windows of their routes.
-    fn forget_seen(&mut self, most: usize) -> rusqlite::Result<usize> {
+    fn forget_seen(&mut self, most: usize, full: bool) -> rusqlite::Result<usize> {
         let mut forgotten = 0;
         for index in 0..self.ledger.len() {
             let row = self.ledger.get(index);
@@ -160,6 +171,7 @@ impl Transaction<'_> {
             while let Some(bucket) = self.ledger.get(index).buckets.last().copied()
                 && bucket < first
                 && forgotten < most
+                && !(full && self.recent.holds(self.ledger.get(index).no, bucket))
             {
                 forgotten += self.forget_bucket(index, bucket, most - forgotten)?;
             }
@@ -173,10 +185,9 @@ impl Transaction<'_> {
     /// Forgets up to `most` ids of a bucket, and the bucket when it is empty then.
     fn forget_bucket(&mut self, index: usize, bucket: i64, most: usize) -> rusqlite::Result<usize> {
         let no = self.ledger.get(index).no;
-        let mut gone = self.delete_seen(no, bucket, most)?;
-        if gone < most && self.recent.empty_into_tree(self.connection, no, bucket)? {
-            gone += self.delete_seen(no, bucket, most - gone)?;
-        }
+        // What is in both would come back after a crash.
+        self.recent.empty_into_tree(self.connection, no, bucket)?;
+        let gone = self.delete_seen(no, bucket, most)?;
         let row = self.ledger.change(index);
         row.seen = row.seen.saturating_sub(gone as u64);
         if gone < most {

@@ -18,6 +18,7 @@ mod list;
 mod many;
 mod model;
 mod pauses;
+mod recent;
 mod recount;
 mod replies;
 mod seen;

@@ -249,7 +249,7 @@ impl Writer {
             };
             let (delivered, dead) = (self.bounds.keep_delivered, self.bounds.keep_dead);
             transaction.prune(before(delivered), before(dead), most)?;
-            transaction.keep_window(most)?;
+            transaction.keep_window(most, full)?;
         }
         let effects = transaction.effects;
         self.ledger.write(&self.connection, now)?;

@@ -73,6 +73,12 @@ fn write_two(path: &Path) {
     let settled = "INSERT INTO settled VALUES (?1, 1, ?2, 900000, ?3, 1, ?4, ?5)";
     connection.execute(settled, (3, 2, sizes[2], Some(0), Some("no"))).unwrap();
     connection.execute(settled, (4, 1, sizes[3], None::<i64>, None::<&str>)).unwrap();
+    let attempt = "INSERT INTO attempt VALUES (?1, ?2, 900000, 1, ?3, '', 200, ?4, '')";
+    for n in 4..7 {
+        let request = format!("request {n}");
+        connection.execute(attempt, (3, n, "client_error", request)).unwrap();
+    }
+    connection.execute(attempt, (4, 1, "success", "the only request")).unwrap();
 }
 
 #[tokio::test]
@@ -99,7 +105,10 @@ async fn d12_a_file_of_the_format_before_is_taken_over_with_all_that_is_in_it() 
     queue.feed(&"r".into()).go_live();
     let bench = Bench { folder, queue, now, options };
     assert_eq!(ids(&bench.due().await), ["1"]);
+    assert_eq!(requests(&bench, 3).await, ["request 4", "request 5", "request 6"]);
+    assert_eq!(requests(&bench, 4).await, ["the only request"]);
     bench.act(Action::Replay, DeliveryId(4)).await.unwrap();
+    assert_eq!(requests(&bench, 4).await, [""; 0]);
     bench.act(Action::Replay, DeliveryId(3)).await.unwrap();
     assert_eq!(ids(&bench.due().await), ["1", "3", "4"]);
     bench.settle(&bench.due().await[0], Outcome::Delivered).await;
@@ -112,13 +121,23 @@ async fn d12_a_file_of_the_format_before_is_taken_over_with_all_that_is_in_it() 
     SqliteQueue::open(bench.options.clone()).expect("and is opened again as it is now");
 }
 
+async fn requests(bench: &Bench, id: i64) -> Vec<String> {
+    let shown = bench.queue.show(DeliveryId(id)).await.unwrap();
+    shown.attempts.into_iter().map(|attempt| attempt.exchange.request).collect()
+}
+
 #[tokio::test]
-async fn both_ways_lead_to_the_same_tables() {
+async fn all_ways_lead_to_the_same_tables() {
     let fresh = Bench::new().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     write_two(&path);
     super::super::schema::open_writer(&path).unwrap();
+    let path_of_three = folder.path().join("three.db");
+    write_two(&path_of_three);
+    let three = format!("{} PRAGMA user_version = 3;", super::super::schema::FROM_2);
+    Connection::open(&path_of_three).unwrap().execute_batch(&three).unwrap();
+    super::super::schema::open_writer(&path_of_three).unwrap();
     let columns = |path: &Path| -> Vec<String> {
         let connection = Connection::open(path).unwrap();
         let mut statement = connection
@@ -133,6 +152,7 @@ async fn both_ways_lead_to_the_same_tables() {
         rows.collect::<Result<_, _>>().unwrap()
     };
     assert_eq!(columns(&path), columns(&fresh.options.path));
+    assert_eq!(columns(&path_of_three), columns(&fresh.options.path));
 }
 
 #[tokio::test]

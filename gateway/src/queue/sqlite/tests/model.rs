@@ -169,7 +169,8 @@ async fn take(bench: Bench, model: &mut Model, step: &Step, number: usize) -> Be
         }
         Step::ReplayDead => {
             many(&bench, Action::Replay, State::Dead).await;
-            model.in_state(State::Dead).into_iter().for_each(|id| assert!(model.replay(id)));
+            // The oldest first, so that those of a key keep their order.
+            model.in_state(State::Dead).into_iter().rev().for_each(|id| assert!(model.replay(id)));
         }
         Step::DiscardPending => {
             many(&bench, Action::Discard, State::Pending).await;
