@@ -167,7 +167,7 @@ async fn d14_d12_d15_a_file_that_is_not_to_be_used_is_refused_in_words_and_not_t
 
     let good = std::fs::read(gateway.queue()).expect("it is there");
     let cases: [(&str, Spoil); 4] = [
-        ("on-disk format 99, this version reads 3", |file| {
+        ("on-disk format 99, this version reads 4", |file| {
             file[60..64].copy_from_slice(&[0, 0, 0, 99])
         }),
         ("not a database", |file| file[..16].fill(0xA5)),
