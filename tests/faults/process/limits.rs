@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tidegate_tests::{Api, Both, Strace, both::Repeats, eventually, rabbitmq::Node};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::Instant,
+use tidegate_tests::{
+    Api, Both, Strace,
+    amqp_proxy::{AmqpProxy, Then},
+    both::Repeats,
+    eventually,
+    rabbitmq::Node,
 };
+use tokio::{net::TcpStream, time::Instant};
 
 use super::IN_TIME;
 
@@ -61,15 +63,8 @@ async fn p8_without_descriptors_it_waits_for_some_and_what_it_holds_goes_on() {
         (both.broker.messages("tidegate.award-points").await == 0).then_some(())
     })
     .await;
-    let request = format!(
-        "POST /hooks/loyalty HTTP/1.1\r\nHost: {address}\r\nX-Api-Key: canary-api-key-77\r\n\
-         Content-Type: application/json\r\nConnection: close\r\nContent-Length: 9\r\n\r\n[\"wrong\"]"
-    );
-    held[0].write_all(request.as_bytes()).await.expect("it is open");
-    let mut answer = String::new();
-    held[0].read_to_string(&mut answer).await.expect("it is answered");
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-
+    both.send_webhook_over(held.swap_remove(0)).await;
+    assert_eq!(both.answered(), (2, 0), "the one before, and this one");
     drop(held);
     both.exchange(4, 0).await;
     assert_eq!(both.judge().await.messages, 0);
@@ -84,27 +79,31 @@ async fn p9_without_threads_it_tries_again_until_there_are_some() {
     let api = Api::start().await;
     // Names have to be looked up, on a thread.
     let by_name = |url: String| url.replace("127.0.0.1", "localhost");
-    let (amqp, http) = (by_name(broker.url()), by_name(api.url()));
+    let proxy = AmqpProxy::to(&broker.url()).await;
+    let (amqp, http) = (by_name(proxy.url()), by_name(api.url()));
     let mut both = Both::through(broker, api, Some(&amqp), Some(&http)).await;
     both.gateway.run().await;
     both.consuming().await;
     both.exchange(2, 0).await;
     both.settle().await;
     let pid = both.gateway.pid();
-    eventually("idle threads have ended", IN_TIME, || async {
-        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-        let idle = threads.filter(|thread| {
-            let name = thread.as_ref().expect("a thread").path().join("comm");
-            std::fs::read_to_string(name).is_ok_and(|name| name.starts_with("tokio"))
-        });
-        let workers = std::thread::available_parallelism().expect("known").get();
-        (idle.count() <= workers).then_some(())
+    let began = Instant::now();
+    eventually("threads that are idle for long have ended", IN_TIME, || async {
+        (began.elapsed() > Duration::from_secs(11)).then_some(())
     })
     .await;
     let strace = Strace::attach(pid, "clone,clone3:error=EAGAIN", &[]).await;
-    both.broker.close_connections().await;
     both.publish(4).await;
     both.send_webhooks(4).await;
+    proxy.set_rule(|_| Then::Cut(0));
+    both.exchange(2, 0).await;
+    eventually("its connections are lost", IN_TIME, || async {
+        let log = both.gateway.log();
+        assert!(!both.gateway.ended(), "{log}");
+        (log.matches("RabbitMQ connection lost").count() == 2).then_some(())
+    })
+    .await;
+    proxy.set_rule(|_| Then::Pass);
     let refused = "RabbitMQ cannot be reached";
     eventually("it has tried in vain", IN_TIME, || async {
         assert!(!both.gateway.ended(), "{}", both.gateway.log());
@@ -117,5 +116,5 @@ async fn p9_without_threads_it_tries_again_until_there_are_some() {
     both.exchange(2, 0).await;
     assert_eq!(both.judge().await, Repeats::default());
     assert!(both.gateway.stop().await.success());
-    println!("{}", both.gateway.log());
+    assert!(!both.gateway.log().contains("panicked"), "{}", both.gateway.log());
 }

@@ -2,9 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, time::Duration};
 
-use tidegate_tests::{
-    Api, Both, both::Repeats, proxy::Proxy, rabbitmq::Node, strace::injector,
-};
+use tidegate_tests::{Api, Both, both::Repeats, proxy::Proxy, rabbitmq::Node, strace::injector};
 use tokio::time::Instant;
 
 use super::signal;
