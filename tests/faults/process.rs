@@ -1,6 +1,8 @@
 //! Faults of the process and of its machine.
 
+mod clock;
 mod limits;
+mod memory;
 mod starting;
 
 use std::time::Duration;
