@@ -60,7 +60,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    queue::{Fed, Feed, Queue, QueueError},
+    queue::{Fed, Feed, Queue, QueueError, is_due},
     telemetry::Metrics,
 };
 pub use activity::Activity;
@@ -226,7 +226,7 @@ impl Loop {
     /// due.
     async fn refill(&mut self) -> Result<(), QueueError> {
         let now = (self.clock)();
-        let retry_due = self.next_at.is_some_and(|at| at <= now);
+        let retry_due = self.next_at.is_some_and(|at| is_due(at, now));
         if !self.window.is_low() {
             return Ok(());
         }

@@ -228,6 +228,18 @@ pub struct AttemptRecord {
 /// The most data a page of due deliveries holds: memory stays bounded whatever the messages' size.
 pub const PAGE_BYTES: usize = 8 << 20;
 
+/// The longest that a delivery waits for its next attempt.
+pub const WAIT_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// What lies further ahead than this was put off by a wall clock that has been set right since.
+pub const AHEAD_MAX: Duration = Duration::from_secs(60 * 86_400);
+
+/// Whether what was to be due at `at` is due `now`.
+#[must_use]
+pub fn is_due(at: Timestamp, now: Timestamp) -> bool {
+    at <= now || at.since(now) > AHEAD_MAX
+}
+
 /// A page of due deliveries, in the order they are due.
 #[derive(Debug, Default)]
 pub struct Page {

@@ -5,7 +5,7 @@ mod bodies;
 mod events;
 mod http1;
 mod http2;
-mod signed;
+pub(super) mod signed;
 
 use std::time::Duration;
 

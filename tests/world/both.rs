@@ -12,6 +12,10 @@ use std::{
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     Api, Gateway,
@@ -120,6 +124,22 @@ impl Both {
         let base = self.gateway.webhooks().await;
         let answers = join_all(numbers.clone().map(|n| send(&base, n, 0))).await;
         self.answered_with(numbers, answers);
+    }
+
+    /// Sends one webhook over a connection that is there already.
+    pub async fn send_webhook_over(&mut self, mut stream: TcpStream) {
+        let (_, numbers) = self.orders(1);
+        let body = json!({ "n": numbers.start, "filler": "" }).to_string();
+        let request = format!(
+            "POST /hooks/loyalty HTTP/1.1\r\nHost: gateway\r\nX-Api-Key: canary-api-key-77\r\n\
+             Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it is answered");
+        let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+        self.answered_with(numbers, vec![status]);
     }
 
     fn orders(&mut self, count: u64) -> (Vec<Message>, Range<u64>) {

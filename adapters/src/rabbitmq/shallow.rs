@@ -34,6 +34,7 @@ use futures_util::{
     io::{AsyncRead, AsyncWrite},
 };
 use lapin::AsyncTcpStream;
+use tokio::runtime::Handle;
 
 use super::valve::Valve;
 use crate::event::DEPTH_MAX;
@@ -67,9 +68,12 @@ pub(super) struct Shallows(Tokio);
 /// open.
 #[derive(Debug)]
 pub(super) struct Shallow<S> {
-    stream: S,
+    /// There until it is dropped.
+    stream: Option<S>,
     frames: Frames,
     valve: Valve,
+    /// Where it was made.
+    runtime: Option<Handle>,
 }
 
 /// Where in the frames the reader is.
@@ -85,9 +89,27 @@ struct Frames {
 
 impl<S> Shallow<S> {
     pub(super) fn new(stream: S, valve: Valve) -> Self {
-        Self { stream, frames: Frames::default(), valve }
+        let runtime = Handle::try_current().ok();
+        Self { stream: Some(stream), frames: Frames::default(), valve, runtime }
     }
 }
+
+impl<S> Drop for Shallow<S> {
+    fn drop(&mut self) {
+        // Dropped on a thread of the library's, the stream would start a runtime of its own to be
+        // dropped in; and where there is no thread for that, panic, now and ever after.
+        let _entered = self.runtime.as_ref().map(Handle::enter);
+        self.stream = None;
+    }
+}
+
+impl<S: Unpin> Shallow<S> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut S> {
+        Pin::new(self.get_mut().stream.as_mut().expect(THERE))
+    }
+}
+
+const THERE: &str = "it is there until it is dropped";
 
 impl Frames {
     /// Takes what has come; answers how much of it is passed on now. The rest is held back.
@@ -237,7 +259,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shallow<S> {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, frames, valve } = self.get_mut();
+        let Self { stream, frames, valve, .. } = self.get_mut();
+        let stream = stream.as_mut().expect(THERE);
         ready!(valve.poll(context));
         loop {
             if let Some(given) = frames.given {
@@ -270,27 +293,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shallow<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Shallow<S> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.stream().poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        self.stream().poll_write_vectored(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(context)
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_close(context)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     protect::{Admission, Permit, rate_limit::Keys},
-    queue::{Outcome, Settlement},
+    queue::{Outcome, Settlement, WAIT_MAX},
 };
 
 /// What came of waiting for admission.
@@ -138,8 +138,10 @@ impl Loop {
         if !self.claim(&delivery) {
             return;
         }
-        let outcome =
-            Outcome::Retry { at: (self.clock)().after(wait), attempts: delivery.attempts };
+        let outcome = Outcome::Retry {
+            at: (self.clock)().after(wait.min(WAIT_MAX)),
+            attempts: delivery.attempts,
+        };
         let settlement =
             Settlement { delivery: Arc::clone(&delivery), outcome, attempt: None, reply: None };
         self.spawn(self.attempt(route, delivery).settle(settlement));

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tidegate_adapters::{DeadReason, Delivery, Failure, Timestamp, Verdict};
 
-use crate::{config::RetryConfig, queue::Outcome};
+use crate::{
+    config::RetryConfig,
+    queue::{Outcome, WAIT_MAX},
+};
 
 /// What the schedule needs to know besides the failure.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +54,7 @@ pub fn after_failure(
     }
     let delay = backoff(retry, attempts.max(1), moment.chance);
     let delay = after.map_or(delay, |after| delay.max(after.min(retry.retry_after_max)));
-    Outcome::Retry { at: moment.now.after(delay), attempts }
+    Outcome::Retry { at: moment.now.after(delay.min(WAIT_MAX)), attempts }
 }
 
 /// The pause after the `attempts`-th attempt: `initial_delay · factor^(attempts − 1)`, at most

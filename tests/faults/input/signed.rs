@@ -10,7 +10,7 @@ use crate::products::now;
 
 /// Two secrets, as while one replaces the other.
 pub(super) const OLD: &str = "whsec_b2xkLXNlY3JldC1vbGQtc2VjcmV0LW9sZA==";
-pub(super) const NEW: &str = "whsec_bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==";
+pub(in crate::faults) const NEW: &str = "whsec_bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==";
 
 const BODY: &str = r#"{ "b": 1.0, "a": "\u00e9", "a": 2 }"#;
 
@@ -28,7 +28,7 @@ fn headers(id: &str, time: u64, signature: &str) -> String {
     )
 }
 
-fn genuine(secret: &str, id: &str, time: u64, body: &str) -> String {
+pub(in crate::faults) fn genuine(secret: &str, id: &str, time: u64, body: &str) -> String {
     headers(id, time, &format!("v1,{}", signature(secret, id, time, body)))
 }
 

@@ -14,7 +14,7 @@ use tidegate_adapters::{
 use tokio::sync::Semaphore;
 
 use super::schema;
-use crate::queue::{AttemptRecord, Listed, PAGE_BYTES, Page, QueueError, State};
+use crate::queue::{AHEAD_MAX, AttemptRecord, Listed, PAGE_BYTES, Page, QueueError, State, is_due};
 
 /// Connections for what the loops ask.
 pub(super) const PAGE_READERS: usize = 2;
@@ -84,33 +84,39 @@ pub(super) fn page(
 ) -> rusqlite::Result<Page> {
     let mut page = Page::default();
     let Some(no) = route_no(connection, route)? else { return Ok(page) };
-    let mut statement = connection.prepare_cached(
-        "SELECT id, at, attempts, tries, first_attempt FROM due WHERE route = ?1 ORDER BY at, id",
-    )?;
-    let mut rows = statement.query([no])?;
+    // What is due; what a wall clock that was wrong has put off; what waits.
+    let ahead = now.after(AHEAD_MAX);
+    let spans = [(i64::MIN, now.0), (ahead.0, i64::MAX), (now.0, ahead.0)];
     let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let due = Due {
-            id: row.get(0)?,
-            at: row.get(1)?,
-            attempts: row.get(2)?,
-            tries: row.get(3)?,
-            first_attempt: row.get(4)?,
-        };
-        if held.contains(&DeliveryId(due.id)) {
-            continue;
-        }
-        if due.at > now.0 {
-            page.next_at = Some(Timestamp(due.at));
-            break;
-        }
-        if page.due.len() >= limit || bytes >= PAGE_BYTES {
-            page.more = true;
-            break;
-        }
-        if let Some(delivery) = delivery(connection, route, &due)? {
-            bytes += delivery.event.size_hint();
-            page.due.push(Arc::new(delivery));
+    for (after, until) in spans {
+        let mut statement = connection.prepare_cached(
+            "SELECT id, at, attempts, tries, first_attempt FROM due
+             WHERE route = ?1 AND at > ?2 AND at <= ?3 ORDER BY at, id",
+        )?;
+        let mut rows = statement.query([no, after, until])?;
+        while let Some(row) = rows.next()? {
+            let due = Due {
+                id: row.get(0)?,
+                at: row.get(1)?,
+                attempts: row.get(2)?,
+                tries: row.get(3)?,
+                first_attempt: row.get(4)?,
+            };
+            if held.contains(&DeliveryId(due.id)) {
+                continue;
+            }
+            if !is_due(Timestamp(due.at), now) {
+                page.next_at = Some(Timestamp(due.at));
+                break;
+            }
+            if page.due.len() >= limit || bytes >= PAGE_BYTES {
+                page.more = true;
+                return Ok(page);
+            }
+            if let Some(delivery) = delivery(connection, route, &due)? {
+                bytes += delivery.event.size_hint();
+                page.due.push(Arc::new(delivery));
+            }
         }
     }
     Ok(page)

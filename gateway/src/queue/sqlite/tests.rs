@@ -219,6 +219,21 @@ async fn a_delivered_one_is_never_due_again() {
 }
 
 #[tokio::test]
+async fn p10_what_a_wrong_clock_put_off_for_years_is_due_once_it_is_right() {
+    const YEARS: i64 = 10 * 365 * 86_400_000;
+    let bench = Bench::new().await;
+    bench.pending(&["wrong", "waits"]).await;
+    let (wrong, waits) = (bench.fed().unwrap(), bench.fed().unwrap());
+    let now = bench.now.load(Ordering::Relaxed);
+    let put_off = |at| Outcome::Retry { at: Timestamp(at), attempts: 1 };
+    bench.settle(&wrong, put_off(now + YEARS)).await;
+    bench.settle(&waits, put_off(now + 5_000)).await;
+    let page = bench.queue.page(&"r".into(), Timestamp(now), 10, HashSet::new()).await.unwrap();
+    assert_eq!(ids(&page.due), ["wrong"]);
+    assert_eq!((page.more, page.next_at), (false, Some(Timestamp(now + 5_000))));
+}
+
+#[tokio::test]
 async fn a_retry_is_due_at_its_time_with_its_attempts() {
     let bench = Bench::new().await;
     bench.pending(&["a"]).await;
