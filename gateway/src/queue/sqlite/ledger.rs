@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tidegate_adapters::Timestamp;
 use tokio::time::Instant;
 
-use super::transaction::state_number;
+use super::{seen::Bucket, transaction::state_number};
 use crate::queue::{Counts, RouteSettings, RouteStatus, State};
 
 /// What the writer knows of one route.
@@ -25,8 +25,8 @@ pub(super) struct Row {
     pub(super) history_bytes: u64,
     /// Ids remembered.
     pub(super) seen: u64,
-    /// The buckets in which there are remembered ids, the highest first.
-    pub(super) buckets: Vec<i64>,
+    /// The buckets in which there are remembered ids, the newest first.
+    pub(super) buckets: Vec<Bucket>,
     /// By the repeat clock: what was seen before this may have been forgotten for want of room.
     pub(super) seen_from_ms: i64,
     /// The repeat clock: milliseconds the source was connected, all runs together.
@@ -182,7 +182,7 @@ impl Ledger {
             connection.prepare("SELECT min(id) FROM settled WHERE route = ?1 AND state = ?2")?;
         for row in rows {
             let mut row = row?;
-            row.buckets = super::seen::buckets(connection, row.no)?;
+            row.buckets = super::seen::buckets(connection, row.no, row.clock_ms)?;
             for state in [State::Delivered, State::Dead, State::Discarded] {
                 let id = oldest.query_row((row.no, state_number(state)), |row| row.get(0))?;
                 row.oldest_is(state, Option::unwrap_or(id, i64::MAX));

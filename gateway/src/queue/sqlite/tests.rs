@@ -20,7 +20,9 @@ mod model;
 mod pauses;
 mod recount;
 mod replies;
+mod room;
 mod seen;
+mod window;
 
 const MIB: u64 = 1 << 20;
 
