@@ -226,6 +226,9 @@ impl State {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 

@@ -121,9 +121,18 @@ impl Bound {
     }
 
     async fn acquire(self: &Arc<Self>) -> Held {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.expect("the semaphores are never closed");
-        Held { permit: Some(permit), of: Arc::clone(self) }
+        loop {
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            let permit = permit.expect("the semaphores are never closed");
+            let mut size = self.size.lock();
+            if size.excess == 0 {
+                drop(size);
+                return Held { permit: Some(permit), of: Arc::clone(self) };
+            }
+            // Given to us before there were fewer, or back by one who was cancelled since.
+            size.excess -= 1;
+            permit.forget();
+        }
     }
 
     fn held(&self) -> u32 {
@@ -133,7 +142,8 @@ impl Bound {
     }
 
     fn is_full(&self) -> bool {
-        self.permits.available_permits() == 0
+        let limit = self.size.lock().limit;
+        self.held() >= limit
     }
 }
 
@@ -144,9 +154,15 @@ impl Drop for Held {
         if size.excess > 0 {
             size.excess -= 1;
             permit.forget();
+        } else {
+            // Under the lock, or what makes it fewer would take it for one that is still out.
+            drop(permit);
         }
     }
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,8 @@ use tidegate_adapters::expression::Template;
 
 use super::*;
 
+mod model;
+
 fn config(limit: u32, period: Duration, burst: u32) -> RateLimitConfig {
     RateLimitConfig {
         limit: NonZeroU32::new(limit).unwrap(),

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tidegate_adapters::Timestamp;
 use tokio::time::Instant;
 
-use super::{recent::Recent, transaction::state_number};
+use super::{recent::Recent, seen::Bucket, transaction::state_number};
 use crate::queue::{Counts, RouteSettings, RouteStatus, State};
 
 /// What the writer knows of one route.
@@ -25,8 +25,8 @@ pub(super) struct Row {
     pub(super) history_bytes: u64,
     /// Ids remembered.
     pub(super) seen: u64,
-    /// The buckets in which there are remembered ids, the highest first.
-    pub(super) buckets: Vec<i64>,
+    /// The buckets in which there are remembered ids, the newest first.
+    pub(super) buckets: Vec<Bucket>,
     /// By the repeat clock: what was seen before this may have been forgotten for want of room.
     pub(super) seen_from_ms: i64,
     /// The repeat clock: milliseconds the source was connected, all runs together.
@@ -146,7 +146,7 @@ pub(super) fn counter(stored: i64) -> u64 {
 
 impl Ledger {
     pub(super) fn load(connection: &Connection, recent: &Recent) -> rusqlite::Result<Self> {
-        let mut ledger = Self::default();
+        let (mut ledger, recent) = (Self::default(), recent.buckets());
         let mut statement = connection.prepare(
             "SELECT no, name, paused_ms, clock_ms, pending, delivered, dead, discarded, live_bytes,
                     history_bytes, seen, seen_from_ms, paused_since FROM route ORDER BY no",
@@ -182,11 +182,8 @@ impl Ledger {
             connection.prepare("SELECT min(id) FROM settled WHERE route = ?1 AND state = ?2")?;
         for row in rows {
             let mut row = row?;
-            row.buckets = super::seen::buckets(connection, row.no)?;
-            let recent = recent.buckets().filter(|(no, _)| *no == row.no);
-            row.buckets.extend(recent.map(|(_, bucket)| bucket));
-            row.buckets.sort_unstable_by(|a, b| b.cmp(a));
-            row.buckets.dedup();
+            let recent = recent.get(&row.no);
+            row.buckets = super::seen::buckets(connection, row.no, row.clock_ms, recent)?;
             for state in [State::Delivered, State::Dead, State::Discarded] {
                 let id = oldest.query_row((row.no, state_number(state)), |row| row.get(0))?;
                 row.oldest_is(state, Option::unwrap_or(id, i64::MAX));

@@ -120,6 +120,9 @@ impl Transaction<'_> {
             // The newest of all: the next start could not tell from the rows which ids are used.
             self.keep_last_id(id)?;
         }
+        if matches!(state, State::Dead | State::Discarded) {
+            self.forget_given_up(index, id)?;
+        }
         for sql in [
             "DELETE FROM settled WHERE id = ?1",
             "DELETE FROM delivery WHERE id = ?1",

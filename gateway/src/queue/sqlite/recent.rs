@@ -18,7 +18,7 @@
 //! Nothing here is changed for good before its transaction is committed, but for what
 //! [`Recent::undo`] takes back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, params};
 
@@ -158,9 +158,18 @@ impl Recent {
         self.known.get(&(no, *key)).map(|known| known.sighting)
     }
 
-    /// Routes and buckets of which there are ids, at the start.
-    pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, i64)> {
-        self.buckets.keys().copied()
+    /// The buckets of which there are ids, by route, each with a time out of it.
+    pub(super) fn buckets(&self) -> HashMap<i64, BTreeMap<i64, i64>> {
+        let mut routes = HashMap::<i64, BTreeMap<i64, i64>>::new();
+        let displaced = self.displaced.iter().map(|(no, bucket, _, _, at)| (*no, *bucket, *at));
+        let known = self
+            .known
+            .iter()
+            .map(|((no, _), Known { sighting, .. })| (*no, sighting.bucket, sighting.at));
+        for (no, bucket, at) in displaced.chain(known) {
+            routes.entry(no).or_default().insert(bucket, at);
+        }
+        routes
     }
 
     /// Whether the table holds ids of that bucket, which may be in the tree, too.

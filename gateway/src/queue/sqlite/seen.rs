@@ -4,6 +4,9 @@
 //! is left of the window is shown to whoever asks: a window that is silently shorter than promised
 //! would be found out by a duplicate.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use tidegate_adapters::Event;
@@ -19,6 +22,19 @@ const BUCKETS: i64 = 4;
 
 /// So many ids are forgotten beyond those for which there is no room, at most.
 const SPARE_MAX: u64 = 1024;
+
+/// In a delivery's stead: nothing is left of it, and its repeat is to be taken anew.
+const GONE: i64 = -1;
+
+/// Ids that were seen one after the other: all of them before those of any bucket of a higher
+/// number, also when the window, and with it the width of buckets, was another then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    /// The repeat clock when it began, rounded down.
+    number: i64,
+    /// By the repeat clock: none of it was seen after this.
+    last_ms: i64,
+}
 
 /// What is known of an event.
 pub(super) enum Known {
@@ -41,7 +57,8 @@ impl Transaction<'_> {
         let Some(found) = self.sighting(index, key)? else { return Ok(Known::Never) };
         let clock = self.ledger.get(index).clock_ms(self.now);
         let oldest = clock - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-        if found.at > oldest && !(found.id != 0 && self.given_up(found.id)?) {
+        let void = found.id == GONE || found.id != 0 && self.given_up(found.id)?;
+        if found.at > oldest && !void {
             return Ok(Known::Repeat(found.id));
         }
         Ok(Known::Void(found.bucket))
@@ -56,7 +73,7 @@ impl Transaction<'_> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, at FROM seen WHERE route = ?1 AND bucket = ?2 AND key = ?3",
         )?;
-        for bucket in row.buckets.iter().copied() {
+        for bucket in row.buckets.iter().map(|bucket| bucket.number) {
             let found = statement.query_row(params![row.no, bucket, &key[..]], |row| {
                 Ok(Sighting { bucket, id: row.get(0)?, at: row.get(1)? })
             });
@@ -88,17 +105,17 @@ impl Transaction<'_> {
         known: &Known,
     ) {
         let row = self.ledger.change(index);
-        let at = row.clock_ms(self.now);
-        let bucket = at.div_euclid(bucket_width(window));
+        let (at, width) = (row.clock_ms(self.now), bucket_width(window));
+        let newest = row.buckets.first().map_or(i64::MIN, |newest| newest.number);
+        let bucket = (at - at.rem_euclid(width)).max(newest);
+        match row.buckets.first_mut() {
+            Some(newest) if newest.number == bucket => newest.last_ms = at,
+            _ => row.buckets.insert(0, Bucket { number: bucket, last_ms: at }),
+        }
         let new = self.recent.remember(row.no, key, Sighting { bucket, id, at });
         // In the same bucket, of a delivery that was given up: now it stands for this one.
-        if !new || matches!(known, Known::Void(void) if *void == bucket) {
-            return;
-        }
-        row.seen += 1;
-        // The highest first: that is where it is, but for the first id of a bucket.
-        if let Err(place) = row.buckets.binary_search_by(|known| bucket.cmp(known)) {
-            row.buckets.insert(place, bucket);
+        if new && !matches!(known, Known::Void(void) if *void == bucket) {
+            row.seen += 1;
         }
     }
 
@@ -120,7 +137,7 @@ impl Transaction<'_> {
             while most > 0
                 && let Some(bucket) = self.ledger.get(index).buckets.last().copied()
             {
-                let gone = self.forget_bucket(index, bucket, most)?;
+                let gone = self.forget_bucket(index, bucket.number, most)?;
                 most = most.saturating_sub(gone.max(1));
                 self.window_is_short(index, bucket);
             }
@@ -129,12 +146,8 @@ impl Transaction<'_> {
     }
 
     /// Ids of `bucket` are forgotten before their time.
-    fn window_is_short(&mut self, index: usize, bucket: i64) {
-        let now = self.now;
+    fn window_is_short(&mut self, index: usize, bucket: Bucket) {
         let row = self.ledger.change(index);
-        let window = row.settings.as_ref().and_then(|settings| settings.dedupe).unwrap_or_default();
-        let width = bucket_width(window);
-        let from = bucket.saturating_add(1).saturating_mul(width).min(row.clock_ms(now));
         if row.seen_from_ms == 0 {
             tracing::warn!(
                 route = %row.name,
@@ -142,7 +155,34 @@ impl Transaction<'_> {
                  window ends; raise queue.max_size or shorten dedupe"
             );
         }
-        row.seen_from_ms = row.seen_from_ms.max(from).max(1);
+        row.seen_from_ms = row.seen_from_ms.max(bucket.last_ms).max(1);
+    }
+
+    /// Forgets that the event of delivery `id`, which was given up and goes, was ever seen: when
+    /// nothing is left of it, nothing tells that its repeat is to be taken anew.
+    pub(super) fn forget_given_up(&mut self, index: usize, id: i64) -> rusqlite::Result<()> {
+        let attributes: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT attrs FROM delivery WHERE id = ?1 AND NOT invalid")?
+            .query_row([id], |row| row.get(0))
+            .optional()?;
+        let event = attributes.and_then(|bytes| Event::decode(&bytes, Bytes::new()).ok());
+        let Some(event) = event else { return Ok(()) };
+        let (key, row) = (event_key(&event), self.ledger.change(index));
+        if let Some(recent) = self.recent.get(row.no, &key) {
+            if recent.id == id {
+                self.recent.remember(row.no, &key, Sighting { id: GONE, ..recent });
+            }
+            return Ok(());
+        }
+        let mut forget = self.connection.prepare_cached(
+            "DELETE FROM seen WHERE route = ?1 AND bucket = ?2 AND key = ?3 AND id = ?4",
+        )?;
+        for bucket in &row.buckets {
+            let forgotten = forget.execute(params![row.no, bucket.number, &key[..], id])?;
+            row.seen = row.seen.saturating_sub(forgotten as u64);
+        }
+        Ok(())
     }
 
     /// Writes what was remembered, moves up to `most` ids into their tree, and forgets what has no
@@ -166,14 +206,13 @@ impl Transaction<'_> {
             let window = settings.dedupe.unwrap_or_default();
             let oldest =
                 row.clock_ms(self.now) - i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-            let first = oldest.div_euclid(bucket_width(window));
             let seen_from_ms = row.seen_from_ms;
             while let Some(bucket) = self.ledger.get(index).buckets.last().copied()
-                && bucket < first
+                && bucket.last_ms <= oldest
                 && forgotten < most
-                && !(full && self.recent.holds(self.ledger.get(index).no, bucket))
+                && !(full && self.recent.holds(self.ledger.get(index).no, bucket.number))
             {
-                forgotten += self.forget_bucket(index, bucket, most - forgotten)?;
+                forgotten += self.forget_bucket(index, bucket.number, most - forgotten)?;
             }
             if seen_from_ms != 0 && seen_from_ms < oldest {
                 self.ledger.change(index).seen_from_ms = 0;
@@ -191,7 +230,7 @@ impl Transaction<'_> {
         let row = self.ledger.change(index);
         row.seen = row.seen.saturating_sub(gone as u64);
         if gone < most {
-            row.buckets.retain(|known| *known != bucket);
+            row.buckets.retain(|known| known.number != bucket);
         }
         Ok(gone)
     }
@@ -206,18 +245,31 @@ impl Transaction<'_> {
     }
 }
 
-/// The buckets of the route `no`, the highest first; one short look each.
-pub(super) fn buckets(connection: &Connection, no: i64) -> rusqlite::Result<Vec<i64>> {
+/// The buckets of the route `no`, whose repeat clock is at `clock_ms`, the newest first: those in
+/// the tree, with one short look each, and the `recent` ones, each with a time out of it.
+pub(super) fn buckets(
+    connection: &Connection,
+    no: i64,
+    clock_ms: i64,
+    recent: Option<&BTreeMap<i64, i64>>,
+) -> rusqlite::Result<Vec<Bucket>> {
     let mut below = connection.prepare_cached(
-        "SELECT bucket FROM seen WHERE route = ?1 AND bucket < ?2 ORDER BY bucket DESC LIMIT 1",
+        "SELECT bucket, at FROM seen WHERE route = ?1 AND bucket < ?2
+         ORDER BY bucket DESC LIMIT 1",
     )?;
-    let mut buckets = Vec::new();
-    let mut last = i64::MAX;
-    while let Some(bucket) = below.query_row([no, last], |row| row.get(0)).optional()? {
-        buckets.push(bucket);
-        last = bucket;
+    let mut all = recent.cloned().unwrap_or_default();
+    let mut below_this = i64::MAX;
+    let look = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    while let Some((number, at)) = below.query_row([no, below_this], look).optional()? {
+        all.entry(number).or_insert(at);
+        below_this = number;
     }
-    Ok(buckets)
+    let mut last_ms = clock_ms;
+    let buckets = all.into_iter().rev().map(|(number, at)| {
+        // Any of this one was seen after all of the next.
+        Bucket { number, last_ms: std::mem::replace(&mut last_ms, at) }
+    });
+    Ok(buckets.collect())
 }
 
 /// 128 bits of SHA-256: ids come from outside, and a collision that can be made would make an

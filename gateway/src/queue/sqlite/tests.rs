@@ -21,7 +21,9 @@ mod pauses;
 mod recent;
 mod recount;
 mod replies;
+mod room;
 mod seen;
+mod window;
 
 const MIB: u64 = 1 << 20;
 

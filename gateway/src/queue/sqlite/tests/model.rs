@@ -1,15 +1,16 @@
 //! Anything in any order, against a plain model in memory.
 
-use std::collections::BTreeMap;
+mod plain;
 
 use proptest::prelude::*;
 
 use super::*;
+use plain::{Incoming, Model};
 
 /// What may happen. Numbers choose among what there is.
 #[derive(Debug, Clone)]
 enum Step {
-    Append(Option<u8>),
+    Append(Vec<Incoming>),
     /// A due one is attempted and settled.
     Settle(usize, Fate),
     Replay(usize),
@@ -18,97 +19,94 @@ enum Step {
     DiscardActive(usize),
     ReplayDead,
     DiscardPending,
-    Reopen,
+    Pause(bool),
+    /// Time passes, and what is old enough is pruned.
+    Pass(i64),
+    /// A crash, perhaps with one under way.
+    Crash(Option<usize>),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Delivered,
     Dead,
-    Retry,
+    /// Again after so many milliseconds.
+    Retry(i64),
+}
+
+fn incoming() -> impl Strategy<Value = Incoming> {
+    let key = || proptest::option::of(0..3u8);
+    prop_oneof![
+        8 => (0..40u8, key()).prop_map(|(event, key)| Incoming::Pending(event, key)),
+        1 => (0..40u8).prop_map(Incoming::Filtered),
+        1 => (0..40u8, key()).prop_map(|(event, key)| Incoming::Dead(event, key)),
+        1 => Just(Incoming::Invalid),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let fate = prop_oneof![Just(Fate::Delivered), Just(Fate::Dead), Just(Fate::Retry)];
+    let later = prop::sample::select(vec![0, 1_000, 2_000_000]);
+    let fate = prop_oneof![Just(Fate::Delivered), Just(Fate::Dead), later.prop_map(Fate::Retry)];
+    let passes = vec![1, 5_000, 1_800_001, 3_600_001, 36_000_001];
     prop_oneof![
-        6 => proptest::option::of(0..3u8).prop_map(Step::Append),
+        6 => prop::collection::vec(incoming(), 1..4).prop_map(Step::Append),
         8 => (any::<usize>(), fate).prop_map(|(which, fate)| Step::Settle(which, fate)),
         3 => any::<usize>().prop_map(Step::Replay),
         3 => any::<usize>().prop_map(Step::Discard),
         1 => any::<usize>().prop_map(Step::DiscardActive),
         1 => Just(Step::ReplayDead),
         1 => Just(Step::DiscardPending),
-        1 => Just(Step::Reopen),
+        1 => any::<bool>().prop_map(Step::Pause),
+        2 => prop::sample::select(passes).prop_map(Step::Pass),
+        1 => proptest::option::of(any::<usize>()).prop_map(Step::Crash),
     ]
 }
 
-/// What a queue with one route is.
-#[derive(Debug, Default)]
-struct Model {
-    hold: bool,
-    states: BTreeMap<i64, (State, Option<u8>)>,
-    lanes: BTreeMap<u8, Vec<i64>>,
+fn append_of(incoming: &Incoming) -> Append {
+    let name = |event: &u8| super::event(&event.to_string());
+    let (content, key) = match incoming {
+        Incoming::Pending(event, key) => (Content::Pending(name(event)), *key),
+        Incoming::Filtered(event) => (Content::Filtered(name(event)), None),
+        Incoming::Dead(event, key) => {
+            (Content::Dead(name(event), DeadReason::Expression, "no".to_owned()), *key)
+        }
+        Incoming::Invalid => {
+            let raw = Bytes::from_static(b"{");
+            let about = serde_json::Map::new();
+            (Content::Invalid(Invalid { why: "not JSON".to_owned(), raw, about }), None)
+        }
+    };
+    Append { content, key: key.map(|key| key.to_string().into()), dedupe: true }
 }
 
-impl Model {
-    fn state(&self, id: i64) -> State {
-        self.states[&id].0
-    }
-
-    fn key(&self, id: i64) -> Option<u8> {
-        self.states[&id].1
-    }
-
-    fn due(&self) -> Vec<i64> {
-        let may_go = |id: &i64| match self.key(*id) {
-            None => true,
-            Some(key) => self.lanes[&key].first() == Some(id),
+async fn append(bench: &Bench, model: &mut Model, incoming: &[Incoming]) {
+    let appended = bench.append(incoming.iter().map(append_of).collect()).await.unwrap();
+    assert_eq!(appended.len(), incoming.len());
+    for (incoming, appended) in incoming.iter().zip(appended) {
+        let id = match appended {
+            Appended::Pending(id) | Appended::Dead(id) => id.0,
+            Appended::Filtered | Appended::Duplicate(_) => 0,
         };
-        let pending = self.states.iter().filter(|(_, (state, _))| *state == State::Pending);
-        pending.map(|(id, _)| *id).filter(may_go).collect()
+        assert_eq!(appended, model.append(incoming, id), "{incoming:?}");
     }
+}
 
-    fn append(&mut self, id: i64, key: Option<u8>) {
-        self.states.insert(id, (State::Pending, key));
-        if let Some(key) = key {
-            self.lanes.entry(key).or_default().push(id);
+async fn settle(bench: &Bench, model: &mut Model, which: usize, fate: Fate) {
+    let due = bench.due().await;
+    let Some(delivery) = due.get(which % due.len().max(1)) else { return };
+    let outcome = match fate {
+        Fate::Delivered => Outcome::Delivered,
+        Fate::Dead => dead(DeadReason::Rejected),
+        Fate::Retry(ms) => {
+            Outcome::Retry { at: Timestamp(model.now + ms), attempts: delivery.attempts + 1 }
         }
-    }
-
-    fn finish(&mut self, id: i64, state: State) {
-        self.states.get_mut(&id).unwrap().0 = state;
-        if let Some(key) = self.key(id)
-            && !(state == State::Dead && self.hold)
-        {
-            self.lanes.get_mut(&key).unwrap().retain(|other| *other != id);
-        }
-    }
-
-    fn replay(&mut self, id: i64) -> bool {
-        if !matches!(self.state(id), State::Dead | State::Delivered) {
-            return false;
-        }
-        self.states.get_mut(&id).unwrap().0 = State::Pending;
-        if let Some(key) = self.key(id) {
-            let lane = self.lanes.get_mut(&key).unwrap();
-            if lane.first() != Some(&id) {
-                lane.push(id);
-            }
-        }
-        true
-    }
-
-    fn discard(&mut self, id: i64) -> bool {
-        let fits = matches!(self.state(id), State::Dead | State::Pending);
-        if fits {
-            self.finish(id, State::Discarded);
-        }
-        fits
-    }
-
-    fn in_state(&self, wanted: State) -> Vec<i64> {
-        let all = self.states.iter().rev().filter(|(_, (state, _))| *state == wanted);
-        all.map(|(id, _)| *id).collect()
+    };
+    bench.settle(delivery, outcome).await;
+    let id = delivery.id.0;
+    match fate {
+        Fate::Delivered => model.finish(id, State::Delivered),
+        Fate::Dead => model.finish(id, State::Dead),
+        Fate::Retry(ms) => model.again(id, model.now + ms),
     }
 }
 
@@ -124,39 +122,24 @@ async fn many(bench: &Bench, action: Action, state: State) {
     }
 }
 
-async fn take(bench: Bench, model: &mut Model, step: &Step, number: usize) -> Bench {
+/// What was asked of the writer before is done: it answers in order.
+async fn barrier(bench: &Bench, model: &Model) {
+    let routes = vec![settings("r", model.hold), settings("other", false)];
+    bench.queue.configure(routes).await.unwrap();
+}
+
+async fn take(bench: Bench, model: &mut Model, step: &Step) -> Bench {
     let nth = |which: usize, ids: &[i64]| ids.get(which % ids.len().max(1)).copied();
-    let every: Vec<i64> = model.states.keys().copied().collect();
     match step {
-        Step::Append(key) => {
-            let text = key.map(|key| key.to_string());
-            let append = pending(&number.to_string(), text.as_deref());
-            let appended = bench.append(vec![append]).await.unwrap();
-            let Appended::Pending(id) = appended[0] else { panic!("{appended:?}") };
-            model.append(id.0, *key);
-        }
-        Step::Settle(which, fate) => {
-            let due = bench.due().await;
-            let Some(delivery) = due.get(which % due.len().max(1)) else { return bench };
-            let outcome = match fate {
-                Fate::Delivered => Outcome::Delivered,
-                Fate::Dead => dead(DeadReason::Rejected),
-                Fate::Retry => Outcome::Retry { at: delivery.due_at, attempts: 1 },
-            };
-            bench.settle(delivery, outcome).await;
-            match fate {
-                Fate::Delivered => model.finish(delivery.id.0, State::Delivered),
-                Fate::Dead => model.finish(delivery.id.0, State::Dead),
-                Fate::Retry => {}
-            }
-        }
+        Step::Append(incoming) => append(&bench, model, incoming).await,
+        Step::Settle(which, fate) => settle(&bench, model, *which, *fate).await,
         Step::Replay(which) => {
-            let Some(id) = nth(*which, &every) else { return bench };
+            let Some(id) = nth(*which, &model.ever) else { return bench };
             let done = bench.act(Action::Replay, DeliveryId(id)).await;
             assert_eq!(done.is_ok(), model.replay(id), "{done:?}");
         }
         Step::Discard(which) => {
-            let Some(id) = nth(*which, &every) else { return bench };
+            let Some(id) = nth(*which, &model.ever) else { return bench };
             let done = bench.act(Action::Discard, DeliveryId(id)).await;
             assert_eq!(done.is_ok(), model.discard(id), "{done:?}");
         }
@@ -169,22 +152,49 @@ async fn take(bench: Bench, model: &mut Model, step: &Step, number: usize) -> Be
         }
         Step::ReplayDead => {
             many(&bench, Action::Replay, State::Dead).await;
-            // The oldest first, so that those of a key keep their order.
-            model.in_state(State::Dead).into_iter().rev().for_each(|id| assert!(model.replay(id)));
+            let dead = model.in_state(State::Dead);
+            dead.into_iter().rev().for_each(|id| assert_eq!(model.replay(id), model.is_event(id)));
         }
         Step::DiscardPending => {
             many(&bench, Action::Discard, State::Pending).await;
-            model.in_state(State::Pending).into_iter().for_each(|id| assert!(model.discard(id)));
+            let pending = model.in_state(State::Pending);
+            pending.into_iter().rev().for_each(|id| assert!(model.discard(id)));
         }
-        Step::Reopen => return bench.again(model.hold).await,
+        Step::Pause(paused) => {
+            bench.queue.pause_route(&"r".into(), *paused).await.unwrap();
+            model.pause(*paused);
+        }
+        Step::Pass(ms) => {
+            bench.pass(*ms);
+            bench.queue.commands.send(Command::Tend).await.unwrap();
+            barrier(&bench, model).await;
+            model.pass(*ms);
+        }
+        Step::Crash(under_way) => {
+            if let Some(id) = under_way.and_then(|which| nth(which, &model.due())) {
+                assert!(bench.queue.claim(DeliveryId(id)));
+            }
+            return bench.again(model.hold).await;
+        }
     }
     bench
 }
 
+async fn compare_due(bench: &Bench, model: &Model) {
+    let due = bench.due().await;
+    let ids: Vec<i64> = due.iter().map(|delivery| delivery.id.0).collect();
+    assert_eq!(ids, model.due());
+    for delivery in due {
+        let item = &model.items[&delivery.id.0];
+        assert_eq!(delivery.attempts, item.attempts);
+        assert_eq!(delivery.tries, item.tries);
+        assert_eq!(delivery.first_attempt_at, item.first_attempt.map(Timestamp));
+    }
+    let paused = Duration::from_millis(u64::try_from(model.paused_for()).unwrap());
+    assert_eq!(bench.queue.paused_for(&"r".into()), paused);
+}
+
 async fn compare(bench: &Bench, model: &Model) {
-    let mut due: Vec<i64> = bench.due().await.iter().map(|delivery| delivery.id.0).collect();
-    due.sort_unstable();
-    assert_eq!(due, model.due());
     for state in [State::Pending, State::Delivered, State::Dead, State::Discarded] {
         let filter = Filter { state: Some(state), ..Filter::default() };
         let (mut listed, mut cursor) = (Vec::new(), None);
@@ -212,11 +222,13 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut bench = Bench::new().await;
-            let routes = vec![settings("r", hold), settings("other", false)];
-            bench.queue.configure(routes).await.unwrap();
-            let mut model = Model { hold, ..Model::default() };
-            for (number, step) in steps.iter().enumerate() {
-                bench = take(bench, &mut model, step, number).await;
+            let now = bench.now.load(Ordering::Relaxed);
+            let keep = (&bench.options.bounds.keep_delivered, &bench.options.bounds.keep_dead);
+            let mut model = Model::new(hold, now, keep);
+            barrier(&bench, &model).await;
+            for step in &steps {
+                bench = take(bench, &mut model, step).await;
+                compare_due(&bench, &model).await;
             }
             compare(&bench, &model).await;
         });

@@ -1,9 +1,6 @@
 //! Counts everything again from the tables, and compares.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use rusqlite::Connection;
 use tidegate_adapters::Event;
@@ -117,16 +114,16 @@ fn counted(connection: &Connection) -> BTreeMap<i64, Counters> {
     routes
 }
 
-/// The ids that are remembered, by route: bucket and hash.
-pub(super) fn remembered(connection: &Connection) -> BTreeMap<i64, BTreeSet<(i64, Vec<u8>)>> {
-    let mut ids: BTreeMap<i64, BTreeSet<(i64, Vec<u8>)>> = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT route, bucket, key FROM seen").unwrap();
+/// The ids that are remembered, by route: bucket and hash, and when they were seen.
+pub(super) fn remembered(connection: &Connection) -> BTreeMap<i64, BTreeMap<(i64, Vec<u8>), i64>> {
+    let mut ids: BTreeMap<i64, BTreeMap<(i64, Vec<u8>), i64>> = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT route, bucket, key, at FROM seen").unwrap();
     let mut rows = statement.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
         let id = (row.get(1).unwrap(), row.get(2).unwrap());
-        ids.entry(row.get(0).unwrap()).or_default().insert(id);
+        ids.entry(row.get(0).unwrap()).or_default().insert(id, row.get(3).unwrap());
     }
-    let mut statement = connection.prepare("SELECT ids FROM recent").unwrap();
+    let mut statement = connection.prepare("SELECT ids FROM recent ORDER BY n").unwrap();
     let mut rows = statement.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
         let bytes: Vec<u8> = row.get(0).unwrap();
@@ -134,7 +131,8 @@ pub(super) fn remembered(connection: &Connection) -> BTreeMap<i64, BTreeSet<(i64
         assert!(rest.is_empty(), "whole ids");
         for entry in entries {
             let number = |at: usize| i64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
-            ids.entry(number(16)).or_default().insert((number(24), entry[..16].to_vec()));
+            let id = (number(24), entry[..16].to_vec());
+            ids.entry(number(16)).or_default().insert(id, number(40));
         }
     }
     ids
