@@ -382,3 +382,6 @@ async fn listen(config: &Config) -> Result<Receiver, StartError> {
         .await
         .map_err(|problem| build::build_error("server".to_owned(), &problem))
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,6 +192,28 @@ fn d15_sqlite_is_new_enough_to_trust() {
 }
 
 #[tokio::test]
+async fn p13_a_writer_that_panics_is_a_queue_that_has_failed() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&panics);
+    let observer = move |_| assert!(!told.load(Ordering::SeqCst), "by the test");
+    let bench = Bench::with(|options| options.observer = Arc::new(observer)).await;
+    bench.pending(&["a"]).await;
+    panics.store(true, Ordering::SeqCst);
+    // Nobody waits for an answer that does not come, and nothing is said yes to.
+    let refused = bench.append(vec![pending("b", None)]).await;
+    assert!(matches!(refused, Err(AppendError::Closed)), "{refused:?}");
+    assert_eq!(bench.queue.failed().await, "the writer panicked");
+    assert!(bench.append(vec![pending("c", None)]).await.is_err());
+    bench.queue.close().await;
+    panics.store(false, Ordering::SeqCst);
+    let again = SqliteQueue::open(bench.options.clone()).unwrap();
+    let now = Timestamp(bench.now.load(Ordering::Relaxed));
+    let page = again.page(&"r".into(), now, 10, HashSet::new()).await.unwrap();
+    assert!(ids(&page.due).starts_with(&["a"]), "{page:?}");
+    again.close().await;
+}
+
+#[tokio::test]
 async fn what_was_appended_is_fed_in_order_and_found_again_after_a_crash() {
     let bench = Bench::new().await;
     bench.pending(&["a", "b", "c"]).await;
