@@ -2,7 +2,7 @@
 //!
 //! Text stays text until here. Messages quote a value only when it cannot be a secret.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use tidegate_adapters::{
@@ -13,7 +13,9 @@ use tidegate_adapters::{
 };
 
 use super::{
-    address, names,
+    address,
+    check::in_words,
+    names,
     report::{did_you_mean, one_of},
     schema::{Kind, Pem},
     text::{self, Wrong},
@@ -156,7 +158,8 @@ fn duration(text: &str, shown: &str, least: u64, most: u64) -> Result<Value, Wro
         return Err(format!("`{shown}` is too short: it must be {least}").into());
     }
     if ms > most {
-        return Err(format!("`{shown}` is too long: {}s at most", most / 1000).into());
+        let most = in_words(Duration::from_millis(most));
+        return Err(format!("`{shown}` is too long: {most} at most").into());
     }
     Ok(text.into())
 }

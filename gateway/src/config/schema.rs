@@ -210,6 +210,10 @@ const GIB: u64 = 1 << 30;
 const EVER: u64 = 36_500 * 86_400_000;
 const POSITIVE: Kind = Kind::Duration(1, EVER);
 
+/// The longest wait for a next attempt, in milliseconds: what lies much further ahead is taken for
+/// the doing of a clock that was wrong.
+const WAIT_MAX_MS: u64 = crate::queue::WAIT_MAX.as_secs() * 1000;
+
 /// `tls:` of a client: private CA, mutual TLS.
 static CLIENT_TLS: Shape = Shape::Map(&[
     optional("ca", Shape::Scalar(Kind::Pem(Pem::Certificate))),

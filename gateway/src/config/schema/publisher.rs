@@ -3,7 +3,7 @@
 use tidegate_adapters::expression::Place;
 
 use super::{
-    EMPTY, EVER, Key, Kind, NameRule, POSITIVE, Shape, default, never, optional, required,
+    EMPTY, Key, Kind, NameRule, POSITIVE, Shape, WAIT_MAX_MS, default, never, optional, required,
     route::EXTENSIONS,
 };
 
@@ -28,11 +28,11 @@ pub(super) const REPLY: &[Key] = &[
 pub(crate) static RETRY: Shape = Shape::Map(&[
     default("initial_delay", "500ms", Shape::Scalar(POSITIVE)),
     default("factor", "2", Shape::Scalar(Kind::Number(1.0, 1000.0))),
-    default("max_delay", "5s", Shape::Scalar(POSITIVE)),
+    default("max_delay", "5s", Shape::Scalar(Kind::Duration(1, WAIT_MAX_MS))),
     default("jitter", "0.2", Shape::Scalar(Kind::Number(0.0, 1.0))),
     default("attempts", "unlimited", Shape::Scalar(Kind::Attempts)),
     default("within", "off", Shape::Scalar(Kind::DurationOrOff)),
-    default("retry_after_max", "0", Shape::Scalar(Kind::Duration(0, EVER))),
+    default("retry_after_max", "0", Shape::Scalar(Kind::Duration(0, WAIT_MAX_MS))),
 ]);
 
 const EXCHANGE: Key = required("exchange", Shape::Scalar(Kind::Exchange));

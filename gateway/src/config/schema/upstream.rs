@@ -3,8 +3,8 @@
 use tidegate_adapters::expression::Place;
 
 use super::{
-    CLIENT_TLS, EMPTY, EVER, Key, Kind, NameRule, POSITIVE, Shape, UrlUse, default, optional,
-    required,
+    CLIENT_TLS, EMPTY, Key, Kind, NameRule, POSITIVE, Shape, UrlUse, WAIT_MAX_MS, default,
+    optional, required,
 };
 
 /// One third-party API.
@@ -80,11 +80,11 @@ pub(super) const COUNT: Kind = Kind::Whole(1, u32::MAX as u64);
 pub(super) const RETRY: &[Key] = &[
     default("initial_delay", "1s", Shape::Scalar(POSITIVE)),
     default("factor", "2", Shape::Scalar(Kind::Number(1.0, 1000.0))),
-    default("max_delay", "15m", Shape::Scalar(POSITIVE)),
+    default("max_delay", "15m", Shape::Scalar(Kind::Duration(1, WAIT_MAX_MS))),
     default("jitter", "0.2", Shape::Scalar(Kind::Number(0.0, 1.0))),
     default("attempts", "unlimited", Shape::Scalar(Kind::Attempts)),
     default("within", "3d", Shape::Scalar(Kind::DurationOrOff)),
-    default("retry_after_max", "1h", Shape::Scalar(Kind::Duration(0, EVER))),
+    default("retry_after_max", "1h", Shape::Scalar(Kind::Duration(0, WAIT_MAX_MS))),
 ];
 
 static BREAKER: Shape = Shape::Map(&[

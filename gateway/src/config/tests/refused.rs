@@ -293,6 +293,18 @@ fn upstreams_are_checked_key_by_key() {
 }
 
 #[test]
+fn a_wait_that_no_attempt_is_ever_put_off_for_is_refused() {
+    for key in ["max_delay", "retry_after_max"] {
+        let written = with(&format!("    retry: {{ {key}: 31d }}\n"), "");
+        let report = refused(&written);
+        assert!(
+            report.contains(key) && report.ends_with("`31d` is too long: 30d at most"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
 fn delays_that_contradict_each_other_are_refused_where_they_meet() {
     refuses(
         &with(

@@ -96,7 +96,7 @@ impl Model {
         match *incoming {
             Incoming::Filtered(event) => {
                 self.seen.insert(event, 0);
-                return Appended::Filtered;
+                Appended::Filtered
             }
             Incoming::Pending(event, key) => {
                 self.seen.insert(event, id);
