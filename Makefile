@@ -1,6 +1,6 @@
 # What a person types, each one line long. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz image
+.PHONY: help demo test check bench soak fuzz image
 
 help:   ## list these
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -16,6 +16,9 @@ check:  ## what must hold before a commit: formatting, lints, documentation, man
 
 bench:  ## every figure that must hold, beside its bound; on this machine, twelve minutes
 	tests/install-rabbitmq.sh && cargo build --release -p tidegate && cargo run --release -p tidegate-tests --bin bench
+
+soak:   ## faults drawn by a seed, under load, judged one by one: ten minutes, or FOR=3600 SEED=7
+	tests/install-rabbitmq.sh && cargo build -p tidegate && SOAK_SECONDS=$${FOR:-600} SOAK_SEED=$${SEED:-} cargo test -p tidegate-tests --test system soak::rounds
 
 fuzz:   ## search for inputs that break what reads strangers' bytes: half an hour a target, hours in all
 	tests/fuzz.sh

@@ -21,6 +21,7 @@ mod rabbitmq_publisher;
 mod reference_page;
 mod reload;
 mod replies;
+mod soak;
 mod stopping;
 mod third_party_clients;
 mod tidy;
