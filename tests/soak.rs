@@ -199,8 +199,8 @@ impl World {
     }
 }
 
-/// Lets faults happen by `seed`, until `enough` says so after a round, and judges after each; it has
-/// to go on `in_time`.
+/// Lets faults happen by `seed`, until `enough` says so after a round, and judges after each; the
+/// gateway has to go on `in_time`.
 async fn soak(
     seed: u64,
     in_time: Duration,

@@ -132,7 +132,8 @@ impl Both {
         let body = json!({ "n": numbers.start, "filler": "" }).to_string();
         let request = format!(
             "POST /hooks/loyalty HTTP/1.1\r\nHost: gateway\r\nX-Api-Key: canary-api-key-77\r\n\
-             Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+             Content-Type: application/json\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await.expect("it is open");

@@ -147,9 +147,13 @@ fn server_script() -> PathBuf {
         .expect("rabbitmq-server is not installed: run tests/install-rabbitmq.sh")
 }
 
-/// Ports that are free now. Held all at once, so that they differ.
+/// Ports that are free now, held all at once, so that they differ. They are none that the system
+/// gives to whoever asks for any, or one would be gone by the time that the node is there to take
+/// it, or is back after it was killed.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let held: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+    let held: [TcpListener; N] = std::array::from_fn(|_| {
+        let some = std::iter::repeat_with(|| fastrand::u16(10_000..30_000)).take(1_000);
+        some.flat_map(|port| TcpListener::bind(("127.0.0.1", port))).next().expect("a free port")
+    });
     held.each_ref().map(|listener| listener.local_addr().expect("bound").port())
 }

@@ -27,7 +27,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..6_usize, 0..5_i64, health, 1..6_u64)
             .prop_map(|(which, id, health, waiting)| Step::End(which, id, health, waiting)),
         2 => (0..6_usize).prop_map(Step::GiveBack),
-        1 => prop::bool::weighted(0.2).prop_map(|reset| if reset { Step::Reset } else { Step::Ask }),
+        1 => prop::bool::weighted(0.2)
+            .prop_map(|reset| if reset { Step::Reset } else { Step::Ask }),
     ]
 }
 
