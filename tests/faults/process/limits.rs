@@ -5,7 +5,6 @@ use std::time::Duration;
 use tidegate_tests::{
     Api, Both, Strace,
     amqp_proxy::{AmqpProxy, Then},
-    both::Repeats,
     eventually,
     rabbitmq::Node,
 };
@@ -114,7 +113,9 @@ async fn p9_without_threads_it_tries_again_until_there_are_some() {
     strace.detach().await;
     both.consuming().await;
     both.exchange(2, 0).await;
-    assert_eq!(both.judge().await, Repeats::default());
+    // What RabbitMQ had, and had not confirmed when its connection was cut, is published again.
+    let repeats = both.judge().await;
+    assert!(repeats.calls == 0 && repeats.messages <= 6, "{repeats:?}");
     assert!(both.gateway.stop().await.success());
     assert!(!both.gateway.log().contains("panicked"), "{}", both.gateway.log());
 }
