@@ -81,7 +81,7 @@ impl Auth {
         if let Some(oauth2) = &auth.oauth2 {
             let (url, proxy) =
                 (("auth.oauth2.token_url", &oauth2.token_url), config.proxy.as_ref());
-            let client = Client::new(url, tls, guard.clone(), proxy, TOKENS)?;
+            let client = Client::new(url, tls, guard.clone(), proxy, mask, TOKENS)?;
             let oauth2 = OAuth2::new(oauth2, client, guard, mask, now)?;
             set(Authorization::OAuth2(Box::new(oauth2)))?;
         }
@@ -222,8 +222,13 @@ fn basic_header(user: &str, password: &str, mask: &Mask) -> Result<HeaderValue, 
         return Err(ConfigError::new("auth.basic.username", problem));
     }
     mask.add(password);
-    let encoded = STANDARD.encode(format!("{user}:{password}"));
-    secret_header("auth.basic", "Basic ", &encoded, mask)
+    Ok(basic_credentials(user, password, mask))
+}
+
+/// `Basic …`, marked as sensitive; what it holds is made known to `mask`.
+pub(crate) fn basic_credentials(user: &str, password: &str, mask: &Mask) -> HeaderValue {
+    let pair = STANDARD.encode(format!("{user}:{password}"));
+    secret_header("", "Basic ", &pair, mask).expect("Base64 is not empty and fits into a header")
 }
 
 /// The user part of a URL, percent-decoded.

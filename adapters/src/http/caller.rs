@@ -168,7 +168,7 @@ impl Api {
                     .send(sending, Some(&*call.gate), &request.progress)
                     .await
                     .map_err(|broken| self.no_answer(broken, request, &mut exchange))?;
-                let (status, headers) = (answer.status(), answer.take_headers());
+                let (status, headers) = (answer.status, std::mem::take(&mut answer.headers));
                 let (body, cut) = read_body(answer, &request.answer).await;
                 (status, headers, body, cut)
             }

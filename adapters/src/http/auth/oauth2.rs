@@ -16,7 +16,6 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
@@ -27,6 +26,7 @@ use crate::{
     AttemptResult, Timestamp,
     http::{
         ClientAuth, ConfigError, OAuth2Config,
+        auth::basic_credentials,
         caller::{
             Client, Progress, Sending,
             network::{self, Broken},
@@ -145,7 +145,7 @@ impl OAuth2 {
         form.extend_pairs(&config.params);
         match config.client_auth {
             ClientAuth::Basic => {
-                headers.insert(header::AUTHORIZATION, basic_credentials(config, mask));
+                headers.insert(header::AUTHORIZATION, client_credentials(config, mask));
             }
             ClientAuth::Body => {
                 form.append_pair("client_id", &config.client_id);
@@ -271,12 +271,12 @@ impl OAuth2 {
             body.extend_from_slice(&chunk);
         }
         let answer: TokenAnswer = serde_json::from_slice(&body).unwrap_or_default();
-        if !response.status().is_success() {
-            let after = retry_after::of_headers(response.headers(), (self.now)());
+        if !response.status.is_success() {
+            let after = retry_after::of_headers(&response.headers, (self.now)());
             let words = [answer.error, answer.error_description].into_iter().flatten();
             let words = words.collect::<Vec<_>>().join(", ");
             let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-            let detail = format!("the token endpoint answered {}{words}", response.status());
+            let detail = format!("the token endpoint answered {}{words}", response.status);
             return Err(self.said_no(after, &detail));
         }
         self.read(answer)
@@ -322,15 +322,10 @@ struct TokenAnswer {
 }
 
 /// `Basic`, with both halves form-encoded first (RFC 6749 §2.3.1).
-fn basic_credentials(config: &OAuth2Config, mask: &Mask) -> HeaderValue {
+fn client_credentials(config: &OAuth2Config, mask: &Mask) -> HeaderValue {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let pair = format!("{}:{}", encode(&config.client_id), encode(config.client_secret.expose()));
-    let encoded = STANDARD.encode(pair);
-    mask.add(&encoded);
-    let mut value =
-        HeaderValue::from_str(&format!("Basic {encoded}")).expect("Base64 fits into a header");
-    value.set_sensitive(true);
-    value
+    let (id, secret) = (encode(&config.client_id), encode(config.client_secret.expose()));
+    basic_credentials(&id, &secret, mask)
 }
 
 #[cfg(test)]

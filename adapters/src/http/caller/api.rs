@@ -66,8 +66,8 @@ impl Api {
         let auth = Auth::new(config, &tls, &guard, &mask, now)?;
         let headers = route_headers("headers", &config.headers, &auth)?;
         let refused = literal_address(&config.url).and_then(|ip| guard.check(ip).err());
-        let client =
-            Client::new(("url", &config.url), &tls, guard, config.proxy.as_ref(), concurrency)?;
+        let (url, proxy) = (("url", &config.url), config.proxy.as_ref());
+        let client = Client::new(url, &tls, guard, proxy, &mask, concurrency)?;
         let mut url = config.url.clone();
         url.set_username("").and_then(|()| url.set_password(None)).expect("an http URL has a host");
         let retry_after = config.retry_after.clone();

@@ -1,9 +1,9 @@
 //! The HTTP client of one upstream: its connections, and who gets the next.
 //!
 //! A request that finds no idle connection dials one *and* waits for those of other requests;
-//! whichever is there first is its own. Whoever waits longest is served first, so a connection is
-//! never taken from under somebody who dialled for it. What was dialled and is no longer needed
-//! fills the pool.
+//! whichever is there first is its own. What comes free goes to whoever waits longest; what a
+//! request has dialled nobody takes from under it. What was dialled and is no longer needed goes
+//! the way of what comes free.
 //!
 //! A token of the rate limit is taken before the call, but a connect may take seconds, and all
 //! that wait for one would then leave in one burst. So after any waiting the [`Gate`] is asked
@@ -23,7 +23,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, response::Parts,
+    uri::PathAndQuery,
+};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -32,13 +35,14 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::{
-    connection::{Answering, Connection, Http1, Http2, Outgoing},
+    connection::{Answering, Connection, Http1, Http2, Outgoing, Unanswered},
     dial::{DialError, Dialer},
     network::{self, Broken},
 };
 use crate::{
     Gate,
     http::{ConfigError, egress::Guard},
+    secret::Mask,
 };
 
 /// Below the 5 s after which common servers close idle connections, so that ours never races it.
@@ -112,7 +116,8 @@ struct Got {
 }
 
 impl Client {
-    /// A client of the URL's host, that keeps up to `keep` connections. The URL has its key.
+    /// A client of the URL's host, that keeps up to `keep` connections. The URL has its key; the
+    /// proxy's credentials are made known to `mask`.
     ///
     /// # Errors
     /// When it or the proxy's cannot be dialled, with the key.
@@ -121,9 +126,10 @@ impl Client {
         tls: &Arc<ClientConfig>,
         guard: Guard,
         proxy: Option<&Url>,
+        mask: &Mask,
         keep: usize,
     ) -> Result<Self, ConfigError> {
-        let dialer = Dialer::new(url, tls, guard, proxy)?;
+        let dialer = Dialer::new(url, tls, guard, proxy, mask)?;
         Ok(Self { pool: Arc::new(Pool { dialer, keep, state: Mutex::default() }) })
     }
 
@@ -139,33 +145,28 @@ impl Client {
         progress: &Progress,
     ) -> Result<Answer, Broken> {
         let url = sending.url;
-        let Some(mut request) = self.request(sending) else {
-            return Err(network::unsendable());
-        };
+        let mut request = self.request(sending);
         loop {
             let Got { connection, used } = self.connection(gate).await?;
-            *request.uri_mut() = self.address(url, &connection).ok_or_else(network::unsendable)?;
+            self.aim(&mut request, url, &connection).ok_or_else(network::unsendable)?;
             progress.set(true);
             match connection.send(request).await {
-                Ok(answering) => {
-                    return Ok(Answer { pool: Arc::clone(&self.pool), answering });
+                Ok((head, body)) => {
+                    let Parts { status, headers, .. } = head;
+                    return Ok(Answer { status, headers, body, pool: Arc::clone(&self.pool) });
                 }
-                Err(mut unanswered) => match unanswered.unsent.take().filter(|_| used) {
-                    Some(unsent) => {
-                        progress.set(false);
-                        request = unsent;
-                    }
-                    None => return Err(network::unanswered(&unanswered)),
-                },
+                Err(Unanswered { unsent: Some(unsent), .. }) if used => {
+                    progress.set(false);
+                    request = unsent;
+                }
+                Err(unanswered) => return Err(network::unanswered(&unanswered)),
             }
         }
     }
 
-    /// All but the address. `None` when the host does not fit into a header.
-    fn request(&self, sending: Sending<'_>) -> Option<Outgoing> {
-        let Sending { method, url, mut headers, body } = sending;
-        let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-        headers.insert(header::HOST, HeaderValue::from_str(host).ok()?);
+    /// All but where it goes.
+    fn request(&self, sending: Sending<'_>) -> Outgoing {
+        let Sending { method, mut headers, body, .. } = sending;
         if body.is_empty() && matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
             // Some servers refuse with 411 what RFC 9110 §8.6 only says one should send.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -176,20 +177,31 @@ impl Client {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method.clone();
         *request.headers_mut() = headers;
-        Some(request)
+        request
     }
 
-    /// What stands in the request line. `None` for a URL longer than can be sent.
-    fn address(&self, url: &Url, connection: &Connection) -> Option<Uri> {
+    /// Says where it goes, in the words of this connection. `None` for a URL longer than can be
+    /// sent.
+    fn aim(&self, request: &mut Outgoing, url: &Url, connection: &Connection) -> Option<()> {
         let dialer = &self.pool.dialer;
         let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
         let path = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes())).ok()?;
-        if !connection.is_http2() && dialer.forwards().is_none() {
-            return Some(path.into());
+        let whole = |path| {
+            let mut parts = dialer.upstream().clone().into_parts();
+            parts.path_and_query = Some(path);
+            Uri::from_parts(parts).ok()
+        };
+        if connection.is_http2() {
+            // The authority is a field of its own there (RFC 9113 §8.3.1).
+            request.headers_mut().remove(header::HOST);
+            *request.uri_mut() = whole(path)?;
+            return Some(());
         }
-        let mut parts = dialer.upstream().clone().into_parts();
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts).ok()
+        let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        request.headers_mut().insert(header::HOST, HeaderValue::from_str(host).ok()?);
+        let forwarded = dialer.forwards().is_some();
+        *request.uri_mut() = if forwarded { whole(path)? } else { path.into() };
+        Some(())
     }
 
     /// A connection that is ready: an idle one, or the first that comes free or is dialled.
@@ -205,38 +217,48 @@ impl Client {
         }
         let (give, mut given) = oneshot::channel();
         self.pool.wait(give);
-        // In a task of its own: a request that gets another's connection leaves it to fill the
-        // pool, and one that is given up ends it.
+        // In a task of its own, so that the request is woken by its end and not by every step of
+        // a handshake; dropped with the request, it ends.
         let pool = Arc::clone(&self.pool);
         let mut dialling = AbortOnDropHandle::new(tokio::spawn(async move { pool.dial().await }));
         let got = tokio::select! {
             biased;
-            connection = &mut given => {
-                drop(dialling.detach());
-                connection.ok()
+            Ok(connection) = &mut given => {
+                let pool = Arc::clone(&self.pool);
+                tokio::spawn(async move {
+                    if let Ok(Ok(connection)) = dialling.await {
+                        pool.put(connection);
+                    }
+                });
+                Got { connection, used: true }
             }
-            dialled = &mut dialling => match dialled {
-                // Given to whoever waited longest, which need not be this request.
-                Ok(Ok(())) => given.await.ok(),
-                Ok(Err(error)) => return Err(network::undialled(&error)),
-                Err(_) => None,
-            },
+            dialled = &mut dialling => {
+                // What was given in this very moment is not lost.
+                given.close();
+                if let Ok(other) = given.try_recv() {
+                    self.pool.put(other);
+                }
+                let dialled = dialled.unwrap_or_else(|ended| Err(DialError::Connect(ended.into())));
+                let connection = dialled.map_err(|error| network::undialled(&error))?;
+                Got { connection, used: false }
+            }
         };
-        let connection = got.ok_or_else(|| network::undialled(&DialError::TimedOut))?;
         if let Some(gate) = gate {
             gate.pass().await;
         }
-        Ok(Got { connection, used: false })
+        Ok(got)
     }
 }
 
 impl Pool {
-    async fn dial(self: Arc<Self>) -> Result<(), DialError> {
+    async fn dial(self: Arc<Self>) -> Result<Connection, DialError> {
         let dialled = self.dialer.dial().await?;
         let connection = Connection::open(dialled).await;
         let connection = connection.map_err(|error| DialError::Connect(error.into()))?;
-        self.put(connection);
-        Ok(())
+        if let Connection::Http2(two) = &connection {
+            self.put(Connection::Http2(two.clone()));
+        }
+        Ok(connection)
     }
 
     fn wait(&self, give: oneshot::Sender<Connection>) {
@@ -267,32 +289,11 @@ impl Pool {
     }
 
     /// Gives a ready connection to whoever waits longest, or keeps it for whoever comes.
-    fn put(self: &Arc<Self>, mut connection: Connection) {
+    fn put(self: &Arc<Self>, connection: Connection) {
         let mut state = self.state.lock();
-        let now = Instant::now();
-        if let Connection::Http2(two) = &connection {
-            // All that wait share it.
-            for waiting in std::mem::take(&mut state.waiting) {
-                let _ = waiting.send(Connection::Http2(two.clone()));
-            }
-            match &mut state.shared {
-                Some(shared) if shared.connection.is_open() => shared.used = now,
-                _ => state.shared = Some(Shared { connection: two.clone(), used: now }),
-            }
-        }
-        while let Connection::Http1(one) = connection {
-            match state.waiting.pop_front() {
-                // Gone before its turn: the next.
-                Some(waiting) => match waiting.send(Connection::Http1(one)) {
-                    Ok(()) => return,
-                    Err(back) => connection = back,
-                },
-                None if state.idle.len() < self.keep => {
-                    state.idle.push(Idle { connection: one, since: now });
-                    break;
-                }
-                None => return,
-            }
+        match connection {
+            Connection::Http1(one) => state.give(one, self.keep),
+            Connection::Http2(two) => state.share(&two),
         }
         if !state.tended {
             state.tended = true;
@@ -322,6 +323,36 @@ impl Pool {
     }
 }
 
+impl State {
+    fn give(&mut self, one: Box<Http1>, keep: usize) {
+        let mut connection = Connection::Http1(one);
+        while let Some(waiting) = self.waiting.pop_front() {
+            match waiting.send(connection) {
+                Ok(()) => return,
+                // Gone before its turn: the next.
+                Err(back) => connection = back,
+            }
+        }
+        if let Connection::Http1(connection) = connection
+            && self.idle.len() < keep
+        {
+            self.idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// All that wait share it, and whoever comes.
+    fn share(&mut self, two: &Http2) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            let _ = waiting.send(Connection::Http2(two.clone()));
+        }
+        let used = Instant::now();
+        match &mut self.shared {
+            Some(shared) if shared.connection.is_open() => shared.used = used,
+            _ => self.shared = Some(Shared { connection: two.clone(), used }),
+        }
+    }
+}
+
 /// Nobody drives an idle connection, so somebody has to look after them, as long as there are any.
 async fn tend(pool: Weak<Pool>) {
     let mut next = Instant::now() + IDLE_TIMEOUT;
@@ -334,34 +365,24 @@ async fn tend(pool: Weak<Pool>) {
 
 /// An answer whose body is still to be read.
 pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Answering,
     pool: Arc<Pool>,
-    answering: Answering,
 }
 
 impl Answer {
-    pub(crate) fn status(&self) -> http::StatusCode {
-        self.answering.status
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.answering.headers
-    }
-
-    pub(crate) fn take_headers(&mut self) -> HeaderMap {
-        std::mem::take(&mut self.answering.headers)
-    }
-
     /// The next bytes of the body; `None` at its end.
     ///
     /// # Errors
     /// When it breaks off.
     pub(crate) async fn chunk(&mut self) -> Option<hyper::Result<Bytes>> {
-        self.answering.chunk().await
+        self.body.chunk().await
     }
 
     /// The body was read to its end: its connection is free for the next request.
     pub(crate) async fn finish(self) {
-        let connection = match self.answering.finish() {
+        let connection = match self.body.finish() {
             Connection::Http1(one) => one.if_ready().await.map(Connection::Http1),
             // The pool has it all the time.
             Connection::Http2(_) => None,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, response::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     body::{Body as _, Incoming},
@@ -21,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::dial::{Dialled, PING};
+use super::dial::{Dialled, Io, PING};
 
 /// What goes out.
 pub(super) type Outgoing = Request<Full<Bytes>>;
@@ -33,7 +33,7 @@ pub(super) enum Connection {
 }
 
 /// Reads and writes for an HTTP/1.1 connection, when it is polled.
-type Driver = http1::Connection<TokioIo<Dialled>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>;
 
 /// One that carries one request at a time.
 pub(super) struct Http1 {
@@ -61,11 +61,9 @@ pub(super) struct Unanswered {
     pub(super) ended: Option<hyper::Error>,
 }
 
-/// An answer whose body is still to be read. Dropped before its end it takes an HTTP/1.1
-/// connection with it.
+/// An answer's body, still to be read. Dropped before its end it takes an HTTP/1.1 connection with
+/// it.
 pub(super) struct Answering {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
     body: Incoming,
     connection: Connection,
 }
@@ -73,9 +71,8 @@ pub(super) struct Answering {
 impl Connection {
     /// Shakes hands.
     pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
-        let two = dialled.speaks_http2();
-        let io = TokioIo::new(dialled);
-        if two {
+        let io = TokioIo::new(dialled.io);
+        if dialled.http2 {
             let (sender, driver) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING)
@@ -101,7 +98,10 @@ impl Connection {
     ///
     /// # Errors
     /// When there will be none.
-    pub(super) async fn send(mut self, request: Outgoing) -> Result<Answering, Unanswered> {
+    pub(super) async fn send(
+        mut self,
+        request: Outgoing,
+    ) -> Result<(Parts, Answering), Unanswered> {
         let answered = match &mut self {
             Self::Http1(one) => {
                 let answer = one.sender.try_send_request(request);
@@ -111,7 +111,10 @@ impl Connection {
             Self::Http2(two) => two.sender.try_send_request(request).await,
         };
         match answered {
-            Ok(answer) => Ok(Answering::new(answer, self)),
+            Ok(answer) => {
+                let (head, body) = answer.into_parts();
+                Ok((head, Answering { body, connection: self }))
+            }
             Err(error) => Err(self.unanswered(error)),
         }
     }
@@ -170,11 +173,6 @@ impl Http2 {
 }
 
 impl Answering {
-    fn new(answer: Response<Incoming>, connection: Connection) -> Self {
-        let (head, body) = answer.into_parts();
-        Self { status: head.status, headers: head.headers, body, connection }
-    }
-
     /// The next bytes of the body; `None` at its end.
     ///
     /// # Errors

@@ -4,13 +4,11 @@ use std::{
     error::Error as StdError,
     io,
     net::{SocketAddr, ToSocketAddrs as _},
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Uri};
 use hyper_util::{
@@ -19,17 +17,21 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
 use tokio_rustls::TlsConnector;
 use tower::Service as _;
 use url::Url;
 
-use crate::http::{
-    ConfigError,
-    egress::{Guard, RefusedAddress},
+use super::network;
+use crate::{
+    http::{
+        ConfigError,
+        auth::{basic_credentials, url_user},
+        egress::{Guard, RefusedAddress},
+    },
+    secret::Mask,
 };
 
 /// Name, TCP and TLS together.
@@ -88,6 +90,7 @@ impl Dialer {
         tls: &Arc<ClientConfig>,
         guard: Guard,
         proxy: Option<&Url>,
+        mask: &Mask,
     ) -> Result<Self, ConfigError> {
         let guard = proxy.is_none().then_some(guard);
         let mut connector = HttpConnector::new_with_resolver(Resolver {
@@ -101,7 +104,7 @@ impl Dialer {
         // Makes a name's addresses share the time fairly; must not come before the deadline of
         // all, or its end would look like a refusal.
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT + Duration::from_secs(1)));
-        let proxy = proxy.map(|url| Proxy::new(url, tls)).transpose()?;
+        let proxy = proxy.map(|url| Proxy::new(url, tls, mask)).transpose()?;
         Ok(Self { upstream: origin(key, url)?, tls: TlsTo::of(key, url, tls)?, proxy, connector })
     }
 
@@ -128,43 +131,37 @@ impl Dialer {
 
     async fn connect(&self) -> Result<Dialled, DialError> {
         let Some(proxy) = &self.proxy else {
-            let tcp = self.tcp(&self.upstream).await?;
-            return secure(self.tls.as_ref(), Dialled::Tcp(tcp)).await;
+            return secure(self.tls.as_ref(), self.tcp(&self.upstream).await?).await;
         };
-        let tcp = Dialled::Tcp(self.tcp(&proxy.address).await?);
-        let dialled = secure(proxy.tls.as_ref(), tcp).await?;
+        let dialled = secure(proxy.tls.as_ref(), self.tcp(&proxy.address).await?).await?;
         if self.tls.is_none() {
             return Ok(dialled);
         }
-        secure(self.tls.as_ref(), proxy.tunnel(dialled, &self.upstream).await?).await
+        secure(self.tls.as_ref(), proxy.tunnel(dialled.io, &self.upstream).await?).await
     }
 
-    async fn tcp(&self, to: &Uri) -> Result<TcpStream, DialError> {
+    async fn tcp(&self, to: &Uri) -> Result<Box<dyn Io>, DialError> {
         let connected = self.connector.clone().call(to.clone()).await;
-        connected.map(TokioIo::into_inner).map_err(DialError::of_connector)
+        let stream = connected.map_err(DialError::of_connector)?.into_inner();
+        Ok(Box::new(stream))
     }
 }
 
 impl Proxy {
-    fn new(url: &Url, tls: &Arc<ClientConfig>) -> Result<Self, ConfigError> {
+    fn new(url: &Url, tls: &Arc<ClientConfig>, mask: &Mask) -> Result<Self, ConfigError> {
         // Spoken to in HTTP/1.1.
         let mut tls = ClientConfig::clone(tls);
         tls.alpn_protocols.clear();
-        let authorization = super::super::auth::url_user(url).map(|(user, password)| {
-            let encoded = STANDARD.encode(format!("{user}:{password}"));
-            let mut value = HeaderValue::try_from(format!("Basic {encoded}"))
-                .expect("Base64 fits into a header");
-            value.set_sensitive(true);
-            value
-        });
+        let authorization =
+            url_user(url).map(|(user, password)| basic_credentials(&user, &password, mask));
         let tls = TlsTo::of("proxy", url, &Arc::new(tls))?;
         Ok(Self { address: origin("proxy", url)?, tls, authorization })
     }
 
-    async fn tunnel(&self, dialled: Dialled, to: &Uri) -> Result<Dialled, DialError> {
-        let mut dialled = Some(TokioIo::new(dialled));
+    async fn tunnel(&self, io: Box<dyn Io>, to: &Uri) -> Result<Box<dyn Io>, DialError> {
+        let mut io = Some(TokioIo::new(io));
         let connector = tower::service_fn(move |_: Uri| {
-            std::future::ready(dialled.take().ok_or_else(|| io::Error::other("asked twice")))
+            std::future::ready(io.take().ok_or_else(|| io::Error::other("asked twice")))
         });
         let mut tunnel = Tunnel::new(self.address.clone(), connector);
         if let Some(authorization) = &self.authorization {
@@ -189,10 +186,11 @@ impl TlsTo {
     }
 }
 
-async fn secure(tls: Option<&TlsTo>, dialled: Dialled) -> Result<Dialled, DialError> {
-    let Some(tls) = tls else { return Ok(dialled) };
-    let stream = tls.connector.connect(tls.server.clone(), dialled).await;
-    stream.map(|stream| Dialled::Tls(Box::new(stream))).map_err(DialError::Tls)
+async fn secure(tls: Option<&TlsTo>, io: Box<dyn Io>) -> Result<Dialled, DialError> {
+    let Some(tls) = tls else { return Ok(Dialled { io, http2: false }) };
+    let stream = tls.connector.connect(tls.server.clone(), io).await.map_err(DialError::Tls)?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok(Dialled { io: Box::new(stream), http2 })
 }
 
 fn origin(key: &str, url: &Url) -> Result<Uri, ConfigError> {
@@ -205,95 +203,25 @@ fn origin(key: &str, url: &Url) -> Result<Uri, ConfigError> {
 impl DialError {
     /// The connector has one error for a name and a connection, and shows neither apart.
     fn of_connector(error: impl StdError + Send + Sync + 'static) -> Self {
-        let mut link: Option<&(dyn StdError + 'static)> = Some(&error);
-        while let Some(found) = link {
-            if let Some(unresolved) = found.downcast_ref::<Unresolved>() {
-                return match unresolved {
-                    Unresolved::Refused(refused) => Self::Refused(*refused),
-                    Unresolved::Failed(kind, text) => {
-                        Self::Name(io::Error::new(*kind, text.clone()))
-                    }
-                };
-            }
-            link = found.source();
+        match network::find::<Unresolved>(&network::chain(&error)) {
+            Some(Unresolved::Refused(refused)) => Self::Refused(*refused),
+            Some(Unresolved::Failed(kind, text)) => Self::Name(io::Error::new(*kind, text.clone())),
+            None => Self::Connect(Box::new(error)),
         }
-        Self::Connect(Box::new(error))
     }
 }
 
 /// A connection, fresh from dialling.
-pub(super) enum Dialled {
-    Tcp(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<Dialled>>),
-}
-
-impl Dialled {
+pub(super) struct Dialled {
+    pub(super) io: Box<dyn Io>,
     /// Whether the two sides have agreed on HTTP/2.
-    pub(super) fn speaks_http2(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
-    }
+    pub(super) http2: bool,
 }
 
-impl AsyncRead for Dialled {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
+/// TCP, or TLS, or one through the other.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl AsyncWrite for Dialled {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 // ===== names to addresses =====
 

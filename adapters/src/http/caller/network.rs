@@ -93,7 +93,7 @@ fn because(what: &str, links: &[&(dyn StdError + 'static)]) -> String {
 
 /// Every error in the chain, outermost first. `io::Error` hides what it wraps from `source()`,
 /// and shows that one's source instead.
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+pub(super) fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
     let mut links = vec![error];
     let mut next = step(error);
     while let Some(link) = next {
@@ -110,7 +110,10 @@ fn step<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + '
     }
 }
 
-fn find<'a, E: StdError + 'static>(links: &[&'a (dyn StdError + 'static)]) -> Option<&'a E> {
+/// The outermost link that is an `E`.
+pub(super) fn find<'a, E: StdError + 'static>(
+    links: &[&'a (dyn StdError + 'static)],
+) -> Option<&'a E> {
     links.iter().find_map(|link| link.downcast_ref())
 }
 

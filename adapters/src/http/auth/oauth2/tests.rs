@@ -1,5 +1,7 @@
 //! Against a token endpoint and an API on one fake server, on loopback.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use parking_lot::Mutex as Lock;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -7,8 +9,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-
-use parking_lot::Mutex as Lock;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -362,7 +362,7 @@ fn lives_are_read_however_they_are_written() {
     let guard = Guard::new(&Default::default());
     let tls = Arc::new(crate::http::tls::client_config_without_authorities().unwrap());
     let url = ("token_url", &oauth2.token_url);
-    let client = Client::new(url, &tls, guard.clone(), None, 1).unwrap();
+    let client = Client::new(url, &tls, guard.clone(), None, &Mask::default(), 1).unwrap();
     let oauth2 = OAuth2::new(&oauth2, client, &guard, &Mask::default(), now).unwrap();
     let cases = [
         ("3600", 3600),

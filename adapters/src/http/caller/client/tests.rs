@@ -149,6 +149,24 @@ async fn a_request_that_gets_anothers_connection_while_connecting_asks_the_gate(
 }
 
 #[tokio::test]
+async fn what_a_request_has_dialled_is_its_own_and_goes_on_to_who_waits_longer() {
+    let mut slow = Slow::start().await;
+    let api = slow.api();
+    let first = spawn(&api, Arc::new(Gates::default()));
+    assert_eq!(slow.accepted.recv().await, Some(0));
+    let second = spawn(&api, Arc::new(Gates::default()));
+    assert_eq!(slow.accepted.recv().await, Some(1));
+    // The first one's handshake never comes to an end.
+    slow.handshake[1].notify_one();
+    assert_eq!(slow.arrived.recv().await, Some(1));
+    slow.answer.notify_one();
+    second.await.unwrap().unwrap();
+    assert_eq!(slow.arrived.recv().await, Some(1));
+    slow.answer.notify_one();
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_request_on_an_idle_connection_asks_the_gate_once() {
     let server = Server::answering(|_| answer("200 OK", "", "")).await;
     let api = api(&api_config(&server.url()));

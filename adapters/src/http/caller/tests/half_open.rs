@@ -13,10 +13,17 @@ async fn http2(authority: &crate::http::tls::tests::Authority) -> Server {
         let acceptor = acceptor.clone();
         async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = hyper::service::service_fn(|_: hyper::Request<hyper::body::Incoming>| {
-                let body = http_body_util::Full::new(Bytes::from_static(b"{}"));
-                std::future::ready(Ok::<_, std::convert::Infallible>(hyper::Response::new(body)))
-            });
+            let service =
+                hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+                    // The authority is said once, in a field of its own.
+                    let said_once = request.uri().authority().is_some()
+                        && !request.headers().contains_key(http::header::HOST);
+                    let body = http_body_util::Full::new(Bytes::from_static(b"{}"));
+                    let mut answer = hyper::Response::new(body);
+                    *answer.status_mut() =
+                        if said_once { http::StatusCode::OK } else { http::StatusCode::GONE };
+                    std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+                });
             let io = hyper_util::rt::TokioIo::new(stream);
             let executor = hyper_util::rt::TokioExecutor::new();
             let builder = hyper::server::conn::http2::Builder::new(executor);
