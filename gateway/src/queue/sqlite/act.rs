@@ -118,12 +118,7 @@ impl Transaction<'_> {
             State::Pending | State::Discarded => return Ok(Err(self.unfit(id, state))),
         }
         let Some(bytes) = standing.bytes else { return Ok(Err(damaged(id))) };
-        for sql in [
-            "DELETE FROM settled WHERE id = ?1",
-            "DELETE FROM attempt WHERE slot BETWEEN ?1 << 2 AND (?1 << 2) | 3",
-        ] {
-            self.connection.prepare_cached(sql)?.execute([id.0])?;
-        }
+        self.forget_outcome(id.0)?;
         let row = self.ledger.change(index);
         row.leave(state, standing.settled_bytes);
         row.enter(State::Pending, bytes);

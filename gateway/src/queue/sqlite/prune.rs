@@ -123,13 +123,8 @@ impl Transaction<'_> {
         if matches!(state, State::Dead | State::Discarded) {
             self.forget_given_up(index, id)?;
         }
-        for sql in [
-            "DELETE FROM settled WHERE id = ?1",
-            "DELETE FROM delivery WHERE id = ?1",
-            "DELETE FROM attempt WHERE slot BETWEEN ?1 << 2 AND (?1 << 2) | 3",
-        ] {
-            self.connection.prepare_cached(sql)?.execute([id])?;
-        }
+        self.forget_outcome(id)?;
+        self.connection.prepare_cached("DELETE FROM delivery WHERE id = ?1")?.execute([id])?;
         let row = self.ledger.change(index);
         row.leave(state, u64::try_from(bytes).unwrap_or(0));
         self.effects.pruned.push((Arc::clone(&row.name), 1));

@@ -60,7 +60,7 @@ pub(super) struct Sighting {
 /// The ids that are not only in the tree.
 #[derive(Debug)]
 pub(super) struct Recent {
-    known: HashMap<Place, Known>,
+    known: HashMap<Place, Latest>,
     /// Of this generation are those that no batch has been made of.
     generation: u64,
     /// How many of those the table holds, and by route and bucket.
@@ -75,7 +75,7 @@ pub(super) struct Recent {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct Latest {
     sighting: Sighting,
     generation: u64,
 }
@@ -98,13 +98,12 @@ struct Pending {
     /// Ids remembered, as they are written.
     bytes: Vec<u8>,
     /// What was known of them, to be taken back in reverse order.
-    before: Vec<(Place, Known, Option<Known>)>,
+    before: Vec<(Place, Latest, Option<Latest>)>,
     /// How many of those displaced are its.
     displaced: usize,
     /// How many of the batch under way were moved.
     moved: usize,
-    /// Whether there is a row of it, and whether it came as far as to write at all.
-    row: bool,
+    /// Whether it came as far as to write: what it has remembered is a row then.
     written: bool,
     /// Everything is in the tree.
     emptied: bool,
@@ -114,7 +113,7 @@ impl Recent {
     /// Reads what is not in the tree yet, or may not be.
     ///
     /// # Errors
-    /// When it cannot be read, or cannot be.
+    /// When it cannot be read, or holds what was never written.
     pub(super) fn load(connection: &Connection) -> Result<Self, QueueError> {
         let recent = Self::read(connection).map_err(schema::store)?;
         if !(0..ROW_MAX).contains(&recent.row) {
@@ -165,7 +164,7 @@ impl Recent {
         let known = self
             .known
             .iter()
-            .map(|((no, _), Known { sighting, .. })| (*no, sighting.bucket, sighting.at));
+            .map(|((no, _), Latest { sighting, .. })| (*no, sighting.bucket, sighting.at));
         for (no, bucket, at) in displaced.chain(known) {
             routes.entry(no).or_default().insert(bucket, at);
         }
@@ -192,7 +191,7 @@ impl Recent {
     }
 
     fn learn(&mut self, place: Place, sighting: Sighting) -> bool {
-        let known = Known { sighting, generation: self.generation };
+        let known = Latest { sighting, generation: self.generation };
         let before = self.known.insert(place, known);
         self.pending.before.push((place, known, before));
         *self.buckets.entry((place.0, sighting.bucket)).or_default() += 1;
@@ -214,7 +213,6 @@ impl Recent {
             connection
                 .prepare_cached("INSERT INTO recent (n, ids) VALUES (?1, ?2)")?
                 .execute(params![self.row + 1, self.pending.bytes])?;
-            self.pending.row = true;
         }
         self.pending.written = true;
         insert(connection, &self.displaced)?;
@@ -249,7 +247,7 @@ impl Recent {
         Ok(())
     }
 
-    fn sorted(&self, which: impl Fn(&Known) -> bool) -> Vec<Row> {
+    fn sorted(&self, which: impl Fn(&Latest) -> bool) -> Vec<Row> {
         let chosen = self.known.iter().filter(|(_, known)| which(known));
         let mut sorted: Vec<_> = chosen.map(|(place, known)| row(place, known)).collect();
         sorted.sort_unstable();
@@ -258,12 +256,12 @@ impl Recent {
 
     /// The transaction was committed.
     pub(super) fn committed(&mut self) {
-        let Pending { moved, row, written, emptied, .. } = self.pending;
-        self.settle_pending();
-        self.row += i64::from(row);
+        let Pending { moved, written, emptied, .. } = self.pending;
         if written {
+            self.row += i64::from(!self.pending.bytes.is_empty());
             self.displaced.clear();
         }
+        self.settle_pending();
         if emptied {
             self.known.clear();
             self.buckets.clear();
@@ -326,12 +324,15 @@ impl Recent {
     }
 }
 
-fn row((no, key): &Place, known: &Known) -> Row {
+fn row((no, key): &Place, known: &Latest) -> Row {
     let Sighting { bucket, id, at } = known.sighting;
     (*no, bucket, *key, id, at)
 }
 
 fn insert(connection: &Connection, sorted: &[Row]) -> rusqlite::Result<()> {
+    if sorted.is_empty() {
+        return Ok(());
+    }
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO seen (route, bucket, key, id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;

@@ -75,6 +75,17 @@ impl Transaction<'_> {
         self.leave_lane(index, &lane_of(key), delivery.id.0)
     }
 
+    /// Forgets what became of a delivery, its attempts included.
+    pub(super) fn forget_outcome(&self, id: i64) -> rusqlite::Result<()> {
+        for sql in [
+            "DELETE FROM settled WHERE id = ?1",
+            "DELETE FROM attempt WHERE slot BETWEEN ?1 << 2 AND (?1 << 2) | 3",
+        ] {
+            self.connection.prepare_cached(sql)?.execute([id])?;
+        }
+        Ok(())
+    }
+
     /// Keeps the attempt, and no more than the last three. Answers its size.
     fn record(&mut self, id: i64, attempt: &AttemptRecord) -> rusqlite::Result<u64> {
         let exchange = &attempt.exchange;
