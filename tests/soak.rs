@@ -12,14 +12,17 @@ mod sides;
 use std::{fmt::Write as _, io::Write as _, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tidegate_tests::{Gateway, amqp_proxy::AmqpProxy, eventually, rabbitmq::Node};
-use tokio::{
-    process::Command,
-    time::{Instant, timeout},
+use tidegate_tests::{
+    Gateway, Load,
+    amqp_proxy::AmqpProxy,
+    eventually,
+    process::{self, signal},
+    rabbitmq::Node,
 };
+use tokio::time::{Instant, timeout};
 
 use ledger::{Ledger, Side};
-use sides::{Api, Mood, Publisher, Subscriber, Webhooks};
+use sides::{Api, Mood, Subscriber, Webhooks, publish};
 
 /// How long it goes on after the end of a fault until something arrives again, everywhere.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -75,7 +78,7 @@ struct World {
     api: Api,
     ledger: Arc<Ledger>,
     webhooks: Webhooks,
-    publishers: Vec<Publisher>,
+    services: Vec<(Side, Load)>,
     _subscriber: Subscriber,
 }
 
@@ -88,14 +91,14 @@ impl World {
         let mut gateway = Gateway::new(&yaml(&way.url(), &api.url()));
         gateway.run().await;
         // What nobody is bound to take RabbitMQ gives back, and it is published again.
-        let publishers = Side::EVENTS.map(|side| Publisher::start(&node.url(), side)).into();
+        let services = Side::EVENTS.map(|side| (side, publish(&node.url(), side))).into();
         let webhooks = Webhooks::start(gateway.webhooks().await);
-        Self { gateway, node, way, api, ledger, webhooks, publishers, _subscriber: subscriber }
+        Self { gateway, node, way, api, ledger, webhooks, services, _subscriber: subscriber }
     }
 
     /// What has been sent so far, by side.
     fn sent(&self) -> Vec<(Side, u64)> {
-        let events = self.publishers.iter().map(|publisher| (publisher.side, publisher.sent()));
+        let events = self.services.iter().map(|(side, service)| (*side, service.confirmed()));
         events.chain([(Side::Hooks, self.webhooks.sent())]).collect()
     }
 
@@ -188,11 +191,7 @@ impl World {
     /// Resident bytes and open descriptors of the gateway, both within their bounds.
     fn size(&self) -> (u64, usize) {
         let pid = self.gateway.pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("its size");
-        let resident = kib.parse::<u64>().expect("a number") << 10;
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+        let (resident, open) = (process::resident(pid), process::descriptors(pid));
         assert!(resident <= MEMORY, "{} MiB resident", resident >> 20);
         assert!(open <= DESCRIPTORS, "{open} descriptors");
         (resident, open)
@@ -236,11 +235,6 @@ async fn soak(
 /// For how long a fault lasts: not to wait for anything.
 async fn dwell(span: Duration) {
     let _ = timeout(span, std::future::pending::<()>()).await;
-}
-
-async fn signal(pid: u32, signal: &str) {
-    let sent = Command::new("kill").args([signal, &pid.to_string()]).status().await;
-    assert!(sent.expect("kill(1)").success());
 }
 
 fn yaml(broker: &str, api: &str) -> String {

@@ -12,9 +12,10 @@ use std::{
 
 use serde_json::json;
 use tidegate_tests::{
-    Api, Gateway, Load, amqp::Subscriber, eventually, gateway::client, rabbitmq::Node,
+    Api, Gateway, Load, amqp::Subscriber, eventually, gateway::client, process::signal,
+    rabbitmq::Node,
 };
-use tokio::{process::Command, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::events_to_apis::{one_route, order};
 
@@ -101,8 +102,7 @@ shutdown: {{ drain: {}s }}
                 (sent.load(Ordering::SeqCst) >= busy).then_some(())
             })
             .await;
-            let told = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
-            assert!(told.expect("kill(1)").success());
+            signal(pid, "-TERM").await;
             Instant::now()
         };
         let ((), since) = tokio::join!(sending, stopping);

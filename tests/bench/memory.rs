@@ -1,19 +1,17 @@
-//! What memory a process has taken, as Linux counts it.
+//! What memory a process has taken, in the unit of the table.
+
+use tidegate_tests::process;
 
 /// MiB resident now.
 pub(crate) fn resident(pid: u32) -> f64 {
-    read(pid, "VmRSS:")
+    mib(process::resident(pid))
 }
 
 /// MiB resident at most since its start.
 pub(crate) fn peak(pid: u32) -> f64 {
-    read(pid, "VmHWM:")
+    mib(process::peak(pid))
 }
 
-fn read(pid: u32, what: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    let status = status.expect("Linux tells about a running process");
-    let line = status.lines().find_map(|line| line.strip_prefix(what));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it has memory");
-    kib.parse::<f64>().expect("a number") / 1024.0
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

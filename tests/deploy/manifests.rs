@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::config::{self, Config, Environment};
-use tidegate_tests::eventually;
+use tidegate_tests::{eventually, process::signal};
 use tokio::process::Command;
 
 use super::{PYTHON, file, jail::Jail, text};
@@ -365,9 +365,7 @@ async fn the_dev_overlay_plays_its_story_from_the_image_and_takes_up_a_swapped_c
     })
     .await;
 
-    let pid = gateway.id().expect("running").to_string();
-    let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill(1)");
-    assert!(sent.success());
+    signal(gateway.id().expect("running"), "-TERM").await;
     let given = seconds(&rendered.pod()["terminationGracePeriodSeconds"]);
     let status = tokio::time::timeout(given, gateway.wait()).await.expect("in time").expect("ours");
     assert_eq!(status.code(), Some(0));
@@ -396,9 +394,7 @@ async fn the_compose_project_starts_from_the_image_before_rabbitmq_does() {
         (jail.get(url, None).await.0 == 200).then_some(())
     })
     .await;
-    let pid = gateway.id().expect("running").to_string();
-    let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill(1)");
-    assert!(sent.success());
+    signal(gateway.id().expect("running"), "-TERM").await;
     let status = tokio::time::timeout(Duration::from_secs(40), gateway.wait()).await;
     assert_eq!(status.expect("within stop_grace_period").expect("ours").code(), Some(0));
     mock_api.kill().await.expect("ours");

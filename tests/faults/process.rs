@@ -7,16 +7,9 @@ mod starting;
 
 use std::time::Duration;
 
-use tidegate_tests::{Api, Both, both::CONCURRENCY, eventually, rabbitmq::Node};
-use tokio::process::Command;
+use tidegate_tests::{Api, Both, both::CONCURRENCY, eventually, process::signal, rabbitmq::Node};
 
 const IN_TIME: Duration = Duration::from_secs(60);
-
-/// Sends `signal` to process `pid`.
-async fn signal(pid: u32, signal: &str) {
-    let sent = Command::new("kill").args([signal, &pid.to_string()]).status().await;
-    assert!(sent.expect("kill(1)").success());
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p12_stopped_until_rabbitmq_gave_it_up_it_goes_on_and_repeats_only_what_was_under_way() {

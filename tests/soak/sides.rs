@@ -15,13 +15,14 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use lapin::{
-    BasicProperties, Confirmation, Connection, ConnectionProperties,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
+    Connection, ConnectionProperties,
+    options::{BasicAckOptions, BasicConsumeOptions},
     types::FieldTable,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidegate_tests::{
+    Load,
     amqp::{self, Message},
     gateway::client,
 };
@@ -36,8 +37,8 @@ use super::ledger::{KEYS, Ledger, Side};
 /// How long a confirm, a connection or an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// From one event of a side to its next.
-const PACE: Duration = Duration::from_millis(10);
+/// Events of a side a second.
+const RATE: u32 = 100;
 
 /// What number `n` says.
 fn data(n: u64) -> Value {
@@ -46,57 +47,10 @@ fn data(n: u64) -> Value {
 
 // ===== the service that publishes =====
 
-/// Publishes one event at a time until RabbitMQ has confirmed it, so that their order is known.
-pub(super) struct Publisher {
-    pub(super) side: Side,
-    sent: Arc<AtomicU64>,
-    task: JoinHandle<()>,
-}
-
-impl Publisher {
-    pub(super) fn start(url: &str, side: Side) -> Self {
-        let sent = Arc::<AtomicU64>::default();
-        let task = tokio::spawn(publish(url.to_owned(), side, Arc::clone(&sent)));
-        Self { side, sent, task }
-    }
-
-    /// How many are confirmed.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-}
-
-async fn publish(url: String, side: Side, sent: Arc<AtomicU64>) {
-    let mut retry = interval(Duration::from_millis(100));
-    loop {
-        retry.tick().await;
-        if let Some(connection) = connect(&url).await {
-            let _ = publish_over(&connection, side, &sent).await;
-        }
-    }
-}
-
-/// Goes on until the connection is gone.
-async fn publish_over(connection: &Connection, side: Side, sent: &AtomicU64) -> Option<()> {
-    let channel = timeout(PATIENCE, connection.create_channel()).await.ok()?.ok()?;
-    let select = channel.confirm_select(ConfirmSelectOptions::default());
-    timeout(PATIENCE, select).await.ok()?.ok()?;
-    let mut pace = interval(PACE);
-    loop {
-        pace.tick().await;
-        let n = sent.load(Ordering::Relaxed);
-        let Message { key, content_type, body } =
-            Message::order(&format!("{}-{n}", side.name()), &data(n));
-        let properties =
-            BasicProperties::default().with_content_type(content_type.into()).with_delivery_mode(2);
-        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let (exchange, key) = (side.name().into(), key.as_str().into());
-        let written = channel.basic_publish(exchange, key, options, &body, properties);
-        let confirm = timeout(PATIENCE, written).await.ok()?.ok()?;
-        if let Confirmation::Ack(None) = timeout(PATIENCE, confirm).await.ok()?.ok()? {
-            sent.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+/// A service that publishes the events of a side.
+pub(super) fn publish(url: &str, side: Side) -> Load {
+    let order = |n| Message::order(&format!("order-{n}"), &data(n));
+    Load::in_order(url, side.name(), RATE, order)
 }
 
 async fn connect(url: &str) -> Option<Connection> {
@@ -238,7 +192,7 @@ impl Webhooks {
         let (base, sent) = (Arc::new(Mutex::new(base)), Arc::<AtomicU64>::default());
         let (at, counted) = (Arc::clone(&base), Arc::clone(&sent));
         let task = tokio::spawn(async move {
-            let mut pace = interval(PACE);
+            let mut pace = interval(Duration::from_secs(1) / RATE);
             loop {
                 pace.tick().await;
                 let n = counted.load(Ordering::Relaxed);
@@ -279,4 +233,4 @@ macro_rules! ends_when_dropped {
     };
 }
 
-ends_when_dropped!(Publisher, Subscriber, Api, Webhooks);
+ends_when_dropped!(Subscriber, Api, Webhooks);

@@ -21,7 +21,7 @@ use tokio::{
 
 pub use binary::binary;
 
-use crate::eventually;
+use crate::{eventually, process};
 
 /// How long a gateway may take from start to ready.
 const START: Duration = Duration::from_secs(20);
@@ -255,11 +255,7 @@ impl Gateway {
     /// The most memory that was resident since its start, in bytes.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("Linux tells about a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it has a peak");
-        kib.parse::<u64>().expect("a number") << 10
+        process::peak(self.pid())
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -270,9 +266,7 @@ impl Gateway {
 
     /// SIGTERM, and its exit status.
     pub async fn stop(&mut self) -> ExitStatus {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill(1)");
-        assert!(sent.success());
+        process::signal(self.pid(), "-TERM").await;
         self.exit().await
     }
 

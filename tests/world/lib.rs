@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod gateway;
 pub mod load;
 pub mod power;
+pub mod process;
 pub mod product;
 pub mod proxy;
 pub mod queue_file;

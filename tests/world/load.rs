@@ -61,6 +61,8 @@ struct Worker {
     make: fn(u64) -> Message,
     pace: Interval,
     per_tick: u32,
+    /// The most of them published and not confirmed.
+    window: usize,
     /// Published and not confirmed.
     open: BTreeSet<u64>,
     /// Those of them that must be published again.
@@ -84,6 +86,27 @@ impl Load {
     /// Publishes what `make` makes of 0, 1, 2 and so on, `rate` a second, to the RabbitMQ at `url`.
     #[must_use]
     pub fn start(url: &str, exchange: &'static str, rate: u32, make: fn(u64) -> Message) -> Self {
+        Self::with_window(url, exchange, rate, make, WINDOW)
+    }
+
+    /// The same, one at a time, so that RabbitMQ has them in order.
+    #[must_use]
+    pub fn in_order(
+        url: &str,
+        exchange: &'static str,
+        rate: u32,
+        make: fn(u64) -> Message,
+    ) -> Self {
+        Self::with_window(url, exchange, rate, make, 1)
+    }
+
+    fn with_window(
+        url: &str,
+        exchange: &'static str,
+        rate: u32,
+        make: fn(u64) -> Message,
+        window: usize,
+    ) -> Self {
         let (seen, stop) = (Arc::<Seen>::default(), CancellationToken::new());
         // A timer ticks a thousand times a second at best; above half of that, several a tick.
         let per_tick = rate.div_ceil(500);
@@ -96,6 +119,7 @@ impl Load {
             make,
             pace,
             per_tick,
+            window,
             open: BTreeSet::new(),
             again: BTreeSet::new(),
             seen: Arc::clone(&seen),
@@ -172,7 +196,7 @@ impl Worker {
             if stopped && self.open.is_empty() {
                 return;
             }
-            let more = !self.again.is_empty() || (self.open.len() < WINDOW && !stopped);
+            let more = !self.again.is_empty() || (self.open.len() < self.window && !stopped);
             let step = timeout(PATIENCE, async {
                 tokio::select! {
                     Some(answered) = confirms.next(), if !confirms.is_empty() => answered,
@@ -183,7 +207,7 @@ impl Worker {
             match step.await {
                 Ok(Step::Publish) => {
                     for _ in 0..self.per_tick {
-                        if self.again.is_empty() && self.open.len() >= WINDOW {
+                        if self.again.is_empty() && self.open.len() >= self.window {
                             break;
                         }
                         let n = self.next();

@@ -9,7 +9,7 @@ use tidegate_tests::{
     Api, Gateway,
     amqp::Publisher,
     amqp_proxy::{AmqpProxy, Frame, Side, Then},
-    eventually,
+    eventually, process,
     rabbitmq::{Node, Vhost},
 };
 
@@ -167,9 +167,5 @@ async fn b2_b13_a_way_that_falls_silent_is_noticed_and_costs_nothing_while_it_is
 
 /// How many threads and open files it has.
 fn held(gateway: &Gateway) -> (usize, usize) {
-    let count = |what: &str| {
-        let folder = format!("/proc/{}/{what}", gateway.pid());
-        std::fs::read_dir(folder).expect("it runs").count()
-    };
-    (count("task"), count("fd"))
+    (process::threads(gateway.pid()), process::descriptors(gateway.pid()))
 }

@@ -6,25 +6,12 @@ use tidegate_tests::{
     Api, Both, Strace,
     amqp_proxy::{AmqpProxy, Then},
     eventually,
+    process::{descriptors, processor_time},
     rabbitmq::Node,
 };
 use tokio::{net::TcpStream, time::Instant};
 
 use super::IN_TIME;
-
-/// Seconds of processor time that process `pid` has used.
-fn processor_time(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let fields = stat.rsplit(')').next().expect("a name").split_whitespace();
-    // utime and stime, the 14th and 15th, in ticks of 10 ms on every Linux.
-    let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number"));
-    ticks.sum::<f64>() / 100.0
-}
-
-/// How many descriptors process `pid` has.
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p8_without_descriptors_it_waits_for_some_and_what_it_holds_goes_on() {
@@ -48,12 +35,13 @@ async fn p8_without_descriptors_it_waits_for_some_and_what_it_holds_goes_on() {
         (descriptors(pid) == MOST && both.gateway.log().contains(refused)).then_some(())
     })
     .await;
-    let (used, began) = (processor_time(pid), Instant::now());
+    let (used, began) = (processor_time(pid).expect("it runs"), Instant::now());
     eventually("it waits", IN_TIME, || async {
         (began.elapsed() >= Duration::from_secs(2)).then_some(())
     })
     .await;
-    let (used, over) = (processor_time(pid) - used, began.elapsed().as_secs_f64());
+    let (used, over) =
+        (processor_time(pid).expect("it runs") - used, began.elapsed().as_secs_f64());
     assert!(used < 0.4 * over, "{used} s of {over} s");
 
     // What it holds does its work: RabbitMQ, the queue, and connections that were there before.

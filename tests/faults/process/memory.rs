@@ -2,20 +2,12 @@
 
 use std::{os::unix::process::ExitStatusExt as _, process::Command};
 
-use tidegate_tests::{Both, eventually, rabbitmq::Node};
+use tidegate_tests::{Both, eventually, process::data, rabbitmq::Node};
 
 use super::IN_TIME;
 
 /// What a small container has.
 const CONTAINER: u64 = 256 << 20;
-
-/// Data of process `pid`, in bytes: what RLIMIT_DATA counts.
-fn data(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it has some");
-    kib.parse::<u64>().expect("a number") << 10
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_under_load_it_fits_a_small_container_and_out_of_memory_it_loses_nothing() {
