@@ -3,13 +3,16 @@
 //! Ids come in no order, so each put straight into the tree `seen` would change a page of its own:
 //! more pages than all the rest of a commit together. So they are written one after the other to
 //! the table `recent`, a row a transaction, and kept in memory. Once there is a [`BATCH`] of them
-//! it is sorted and moved into the tree a slice at a time, by the transactions that come: the keys
-//! of a slice are neighbours and share their pages, and no commit waits for many.
+//! it is moved into the tree a slice at a time, by the transactions that come: the keys of a slice
+//! are neighbours and share their pages, and no commit waits for many.
 //!
 //! ```text
-//!   remember ──► recent, and in memory ── BATCH ──► sorted ── slice by slice ──► seen
+//!   remember ──► recent, and in memory ── BATCH ──► moving ── slice by slice ──► seen
 //!                (look-ups ask here first)                                 (and there then)
 //! ```
+//!
+//! In memory they are in the tree's order from the beginning, and they are let go of as slowly as
+//! they were moved: what is done for a whole batch at once is a pause that every waiting yes feels.
 //!
 //! After a crash the rows of `recent` are read again, and what they hold is moved again: putting
 //! an id into the tree twice changes nothing. They are deleted by the transaction that moves the
@@ -18,15 +21,18 @@
 //! Nothing here is changed for good before its transaction is committed, but for what
 //! [`Recent::undo`] takes back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use rusqlite::{Connection, params};
 
 use super::schema;
 use crate::queue::QueueError;
 
-/// How many ids are sorted and moved at once; twice as many are in memory at most, in some 10 MiB.
-/// So few in tests that they see it happen.
+/// How many ids are moved together; three times as many are in memory at most, in some 15 MiB. So
+/// few in tests that they see it happen.
 const BATCH: usize = if cfg!(test) { 8 } else { 32_768 };
 
 /// The most that are read at the start, should the file hold more than was ever written.
@@ -41,11 +47,9 @@ const ENTRY: usize = 48;
 /// An id: the number of its route, and its hash.
 type Place = (i64, [u8; 16]);
 
-/// A row of the tree, in its order: route, bucket, hash, delivery, time.
-type Row = (i64, i64, [u8; 16], i64, i64);
-
-/// How many ids the table holds, by route and bucket; those with the same hash, too.
-type Buckets = HashMap<(i64, i64), usize>;
+/// Ids as in the tree: by route, bucket and hash the delivery and the time.
+type Ids = BTreeMap<Key, (i64, i64)>;
+type Key = (i64, i64, [u8; 16]);
 
 /// What is known of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,17 +62,18 @@ pub(super) struct Sighting {
 }
 
 /// The ids that are not only in the tree.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Recent {
+    /// What is known of each, the last of it.
     known: HashMap<Place, Latest>,
-    /// Of this generation are those that no batch has been made of.
+    /// That of the fresh ones.
     generation: u64,
-    /// How many of those the table holds, and by route and bucket.
-    fresh: usize,
-    buckets: Buckets,
+    /// Those of which no batch has been made.
+    fresh: Ids,
     moving: Option<Moving>,
-    /// What was seen again in another bucket before a batch was made of it: for the tree.
-    displaced: Vec<Row>,
+    /// A batch that is in the tree, and its generation: what has not been seen again since is
+    /// looked up there once it has gone from here.
+    leaving: (Ids, u64),
     /// The last row of the table.
     row: i64,
     pending: Pending,
@@ -83,13 +88,14 @@ struct Latest {
 /// A batch on its way into the tree.
 #[derive(Debug)]
 struct Moving {
-    sorted: Vec<Row>,
-    /// Those before it are in the tree.
-    next: usize,
+    ids: Ids,
+    /// The last that is in the tree.
+    last: Option<Key>,
+    /// How many are not.
+    left: usize,
     /// The last row of the table that belongs to it.
     row: i64,
     generation: u64,
-    buckets: Buckets,
 }
 
 /// What the transaction under way has done.
@@ -97,16 +103,31 @@ struct Moving {
 struct Pending {
     /// Ids remembered, as they are written.
     bytes: Vec<u8>,
-    /// What was known of them, to be taken back in reverse order.
-    before: Vec<(Place, Latest, Option<Latest>)>,
-    /// How many of those displaced are its.
-    displaced: usize,
-    /// How many of the batch under way were moved.
+    /// What was there before them, to be taken back in reverse order.
+    before: Vec<Before>,
+    /// How many of the batch under way were moved, and the last of them.
     moved: usize,
+    last: Option<Key>,
     /// Whether it came as far as to write: what it has remembered is a row then.
     written: bool,
     /// Everything is in the tree.
     emptied: bool,
+}
+
+/// What was known of an id, and what was among the fresh ones in its place.
+#[derive(Debug)]
+struct Before {
+    key: Key,
+    known: Option<Latest>,
+    fresh: Option<(i64, i64)>,
+}
+
+impl Moving {
+    /// Those that are not in the tree, in its order.
+    fn rest(&self, after: Option<Key>) -> impl Iterator<Item = (&Key, &(i64, i64))> {
+        let after = after.or(self.last).map_or(Unbounded, Excluded);
+        self.ids.range((after, Unbounded))
+    }
 }
 
 impl Recent {
@@ -124,13 +145,13 @@ impl Recent {
     }
 
     fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let mut recent = Self::new();
+        let mut recent = Self::default();
         let mut statement = connection.prepare("SELECT n, ids FROM recent ORDER BY n")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             recent.row = row.get(0)?;
             let Ok(ids) = row.get_ref(1)?.as_blob() else { continue };
-            let left = MOST.saturating_sub(recent.fresh);
+            let left = MOST.saturating_sub(recent.fresh.len());
             let entries = ids.as_chunks::<ENTRY>().0.iter().take(left);
             for (place, sighting) in entries.filter_map(decode) {
                 recent.learn(place, sighting);
@@ -140,43 +161,25 @@ impl Recent {
         Ok(recent)
     }
 
-    fn new() -> Self {
-        Self {
-            known: HashMap::new(),
-            generation: 0,
-            fresh: 0,
-            buckets: HashMap::new(),
-            moving: None,
-            displaced: Vec::new(),
-            row: 0,
-            pending: Pending::default(),
-        }
-    }
-
     pub(super) fn get(&self, no: i64, key: &[u8; 16]) -> Option<Sighting> {
         self.known.get(&(no, *key)).map(|known| known.sighting)
     }
 
-    /// The buckets of which there are ids, by route, each with a time out of it.
+    /// The buckets that were read at the start, by route, each with a time out of it.
     pub(super) fn buckets(&self) -> HashMap<i64, BTreeMap<i64, i64>> {
         let mut routes = HashMap::<i64, BTreeMap<i64, i64>>::new();
-        let displaced = self.displaced.iter().map(|(no, bucket, _, _, at)| (*no, *bucket, *at));
-        let known = self
-            .known
-            .iter()
-            .map(|((no, _), Latest { sighting, .. })| (*no, sighting.bucket, sighting.at));
-        for (no, bucket, at) in displaced.chain(known) {
-            routes.entry(no).or_default().insert(bucket, at);
+        for ((no, bucket, _), (_, at)) in &self.fresh {
+            routes.entry(*no).or_default().insert(*bucket, *at);
         }
         routes
     }
 
-    /// Whether the table holds ids of that bucket, which may be in the tree, too.
+    /// Whether ids of that bucket are here, or in the table, which may be in the tree, too.
     pub(super) fn holds(&self, no: i64, bucket: i64) -> bool {
-        let moving = self.moving.as_ref();
-        !self.pending.emptied
-            && (self.buckets.contains_key(&(no, bucket))
-                || moving.is_some_and(|moving| moving.buckets.contains_key(&(no, bucket))))
+        let of_it = (no, bucket, [0; 16])..=(no, bucket, [u8::MAX; 16]);
+        let moving = self.moving.iter().map(|moving| &moving.ids);
+        let mut all = [&self.fresh, &self.leaving.0].into_iter().chain(moving);
+        !self.pending.emptied && all.any(|ids| ids.range(of_it.clone()).next().is_some())
     }
 
     /// Remembers an id. False when it takes the place of what it knew of it in the same bucket.
@@ -191,19 +194,12 @@ impl Recent {
     }
 
     fn learn(&mut self, place: Place, sighting: Sighting) -> bool {
-        let known = Latest { sighting, generation: self.generation };
-        let before = self.known.insert(place, known);
-        self.pending.before.push((place, known, before));
-        *self.buckets.entry((place.0, sighting.bucket)).or_default() += 1;
-        self.fresh += 1;
-        let Some(before) = before else { return true };
-        let elsewhere = before.sighting.bucket != sighting.bucket;
-        // One of the batch that is on its way goes into the tree with it.
-        if elsewhere && before.generation == self.generation {
-            self.displaced.push(row(&place, &before));
-            self.pending.displaced += 1;
-        }
-        elsewhere
+        let Sighting { bucket, id, at } = sighting;
+        let key = (place.0, bucket, place.1);
+        let known = self.known.insert(place, Latest { sighting, generation: self.generation });
+        let fresh = self.fresh.insert(key, (id, at));
+        self.pending.before.push(Before { key, known, fresh });
+        known.is_none_or(|before| before.sighting.bucket != bucket)
     }
 
     /// Writes what the transaction has remembered, and moves up to `most` ids of the batch that is
@@ -215,13 +211,13 @@ impl Recent {
                 .execute(params![self.row + 1, self.pending.bytes])?;
         }
         self.pending.written = true;
-        insert(connection, &self.displaced)?;
         let Some(moving) = self.moving.as_ref().filter(|_| most > 0) else { return Ok(()) };
-        let slice = &moving.sorted[moving.next..];
-        let slice = &slice[..slice.len().min(most)];
-        insert(connection, slice)?;
-        self.pending.moved = slice.len();
-        if moving.next + slice.len() == moving.sorted.len() {
+        for (key, id) in moving.rest(None).take(most) {
+            insert(connection, key, *id)?;
+            self.pending.moved += 1;
+            self.pending.last = Some(*key);
+        }
+        if self.pending.moved == moving.left {
             connection.prepare_cached("DELETE FROM recent WHERE n <= ?1")?.execute([moving.row])?;
         }
         Ok(())
@@ -238,58 +234,54 @@ impl Recent {
         if !self.holds(no, bucket) {
             return Ok(());
         }
-        if let Some(moving) = &self.moving {
-            insert(connection, &moving.sorted[moving.next + self.pending.moved..])?;
+        let rest = self.moving.iter().flat_map(|moving| moving.rest(self.pending.last));
+        for (key, id) in rest.chain(&self.fresh) {
+            insert(connection, key, *id)?;
         }
-        insert(connection, &self.sorted(|_| true))?;
         connection.prepare_cached("DELETE FROM recent")?.execute([])?;
         self.pending.emptied = true;
         Ok(())
     }
 
-    fn sorted(&self, which: impl Fn(&Latest) -> bool) -> Vec<Row> {
-        let chosen = self.known.iter().filter(|(_, known)| which(known));
-        let mut sorted: Vec<_> = chosen.map(|(place, known)| row(place, known)).collect();
-        sorted.sort_unstable();
-        sorted
-    }
-
     /// The transaction was committed.
     pub(super) fn committed(&mut self) {
-        let Pending { moved, written, emptied, .. } = self.pending;
+        let Pending { moved, last, written, emptied, .. } = self.pending;
         if written {
             self.row += i64::from(!self.pending.bytes.is_empty());
-            self.displaced.clear();
         }
+        let remembered = self.pending.before.len();
         self.settle_pending();
         if emptied {
             self.known.clear();
-            self.buckets.clear();
-            (self.moving, self.fresh) = (None, 0);
+            self.fresh.clear();
+            self.leaving.0.clear();
+            self.moving = None;
             return;
         }
+        // A few more than have come, so that one batch has left before the next is in the tree.
+        self.let_go(remembered.max(moved) * 2);
         if let Some(moving) = &mut self.moving {
-            moving.next += moved;
-            if moving.next == moving.sorted.len() {
-                self.forget_moved();
-            }
+            moving.left -= moved;
+            moving.last = last.or(moving.last);
         }
-        if self.moving.is_none() && self.fresh >= BATCH {
-            let sorted = self.sorted(|known| known.generation == self.generation);
-            let (row, generation) = (self.row, self.generation);
-            let buckets = std::mem::take(&mut self.buckets);
-            self.moving = Some(Moving { sorted, next: 0, row, generation, buckets });
+        if let Some(done) = self.moving.take_if(|moving| moving.left == 0) {
+            self.let_go(usize::MAX);
+            self.leaving = (done.ids, done.generation);
+        }
+        if self.moving.is_none() && self.fresh.len() >= BATCH {
+            let ids = std::mem::take(&mut self.fresh);
+            let (left, row, generation) = (ids.len(), self.row, self.generation);
+            self.moving = Some(Moving { ids, last: None, left, row, generation });
             self.generation += 1;
-            self.fresh = 0;
         }
     }
 
-    /// The batch is in the tree: what has not been seen again since is looked up there.
-    fn forget_moved(&mut self) {
-        let Some(moving) = self.moving.take() else { return };
-        for (no, _, key, ..) in moving.sorted {
-            let known = self.known.get(&(no, key));
-            if known.is_some_and(|known| known.generation == moving.generation) {
+    /// Lets go of so many of those that leave, but for those that have been seen again.
+    fn let_go(&mut self, most: usize) {
+        let (ids, generation) = &mut self.leaving;
+        for _ in 0..most {
+            let Some(((no, _, key), _)) = ids.pop_first() else { return };
+            if self.known.get(&(no, key)).is_some_and(|known| known.generation <= *generation) {
                 self.known.remove(&(no, key));
             }
         }
@@ -297,21 +289,17 @@ impl Recent {
 
     /// The transaction was rolled back.
     pub(super) fn undo(&mut self) {
-        for (place, known, before) in std::mem::take(&mut self.pending.before).into_iter().rev() {
-            match before {
-                Some(before) => self.known.insert(place, before),
+        for before in std::mem::take(&mut self.pending.before).into_iter().rev() {
+            let place = (before.key.0, before.key.2);
+            match before.known {
+                Some(known) => self.known.insert(place, known),
                 None => self.known.remove(&place),
             };
-            self.fresh -= 1;
-            let bucket = (place.0, known.sighting.bucket);
-            if let Some(count) = self.buckets.get_mut(&bucket) {
-                *count -= 1;
-                if *count == 0 {
-                    self.buckets.remove(&bucket);
-                }
-            }
+            match before.fresh {
+                Some(fresh) => self.fresh.insert(before.key, fresh),
+                None => self.fresh.remove(&before.key),
+            };
         }
-        self.displaced.truncate(self.displaced.len() - self.pending.displaced);
         self.settle_pending();
     }
 
@@ -324,21 +312,16 @@ impl Recent {
     }
 }
 
-fn row((no, key): &Place, known: &Latest) -> Row {
-    let Sighting { bucket, id, at } = known.sighting;
-    (*no, bucket, *key, id, at)
-}
-
-fn insert(connection: &Connection, sorted: &[Row]) -> rusqlite::Result<()> {
-    if sorted.is_empty() {
-        return Ok(());
-    }
-    let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO seen (route, bucket, key, id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    for (no, bucket, key, id, at) in sorted {
-        statement.execute(params![no, bucket, &key[..], id, at])?;
-    }
+fn insert(
+    connection: &Connection,
+    (no, bucket, key): &Key,
+    (id, at): (i64, i64),
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO seen (route, bucket, key, id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![no, bucket, &key[..], id, at])?;
     Ok(())
 }
 
