@@ -128,8 +128,8 @@ pub struct Call {
 /// What is sent: one variant per kind of target.
 #[derive(Debug)]
 pub enum Request {
-    /// An HTTP request.
-    Http(http::HttpRequest),
+    /// An HTTP request; shared, for what is to be said of it should it take too long.
+    Http(Arc<http::HttpRequest>),
     /// A message for a RabbitMQ exchange, or its stand-in on the embedded broker.
     Rabbitmq(rabbitmq::PublishRequest),
 }
@@ -138,7 +138,7 @@ impl Request {
     /// Puts `trace` on the wire, as `traceparent` and `tracestate`.
     pub fn carry(&mut self, trace: &TraceContext) {
         match self {
-            Self::Http(request) => request.carry(trace),
+            Self::Http(request) => Arc::make_mut(request).carry(trace),
             Self::Rabbitmq(request) => request.trace = Some(trace.clone()),
         }
     }

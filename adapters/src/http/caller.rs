@@ -74,7 +74,6 @@ impl tower::Service<Call> for Caller {
 }
 
 /// What to make of `request` when its attempt has taken longer than `timeout` and was dropped.
-/// Keep a clone of the request for it: clones share what is known of its progress.
 #[must_use]
 pub fn timed_out(request: &HttpRequest, timeout: Duration) -> Failure {
     let broken = if request.progress.sent() {

@@ -251,7 +251,7 @@ pub(crate) async fn send(
     delivery: &Arc<Delivery>,
     gate: Arc<dyn Gate>,
 ) -> Result<Receipt, Failure> {
-    let request = Request::Http(request);
+    let request = Request::Http(Arc::new(request));
     let call = Call { delivery: Arc::clone(delivery), attempt: 1, request, gate };
     Caller::new(Arc::clone(api)).call(call).await
 }

@@ -84,7 +84,9 @@ impl Target {
         input: &Input,
     ) -> Result<Request, Failure> {
         match self {
-            Self::Http(target) => target.prepare(delivery, attempt, input).map(Request::Http),
+            Self::Http(target) => target
+                .prepare(delivery, attempt, input)
+                .map(|request| Request::Http(Arc::new(request))),
             Self::Rabbitmq(target) => {
                 target.prepare(delivery, attempt, input).map(Request::Rabbitmq)
             }

@@ -64,7 +64,7 @@ where
         let Request::Http(request) = &call.request else {
             unreachable!("the broker's leaf has a deadline of its own, for a whole window")
         };
-        let request = request.clone();
+        let request = Arc::clone(request);
         let answer = self.inner.call(call);
         Box::pin(async move {
             tokio::pin!(answer);

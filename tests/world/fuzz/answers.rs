@@ -150,7 +150,7 @@ fn attempt(scene: &Scene) -> Result<Receipt, Failure> {
     let delivery = delivery();
     let input = Input::event(Arc::clone(&delivery.event));
     let request = scene.target.prepare(&delivery, 1, &input).expect("nothing to render");
-    let request = Request::Http(request);
+    let request = Request::Http(Arc::new(request));
     let call = Call { delivery, attempt: 1, request, gate: Arc::new(Open) };
     // A body of which the status decides is read against the clock.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
