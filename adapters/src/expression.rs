@@ -134,6 +134,11 @@ impl Expression {
         &self.source
     }
 
+    /// Whether it may ask for a variable.
+    pub(crate) fn uses_variables(&self) -> bool {
+        !matches!(self.how, How::Path(_))
+    }
+
     /// Runs on `input` and gives its one output.
     ///
     /// # Errors

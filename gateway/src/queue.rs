@@ -38,6 +38,7 @@ pub use feed::{Fed, Feed};
 pub use shown::{Acted, Action, Counts, Filter, ListPage, Listed, QueueStatus, RouteStatus, State};
 
 use std::{
+    any::Any,
     collections::{BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
@@ -176,6 +177,8 @@ pub struct Settlement {
     /// What came of it, as an event for another route: in the same transaction, exempt from the
     /// size cap.
     pub reply: Option<Reply>,
+    /// Held until it is committed, and let go of right then: what bounds the unsettled.
+    pub held: Option<Box<dyn Any + Send>>,
 }
 
 /// A delivery that another's settlement brings forth.

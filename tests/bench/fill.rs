@@ -89,7 +89,13 @@ fn delivered(delivery: Arc<Delivery>) -> Settlement {
             response: "content-length: 2\n\n{}".to_owned(),
         },
     };
-    Settlement { delivery, outcome: Outcome::Delivered, attempt: Some(attempt), reply: None }
+    Settlement {
+        delivery,
+        outcome: Outcome::Delivered,
+        attempt: Some(attempt),
+        reply: None,
+        held: None,
+    }
 }
 
 /// To be delivered: a small event.

@@ -116,6 +116,15 @@ impl Template {
         }
     }
 
+    /// Whether it may ask for a variable; where not, none need be made.
+    #[must_use]
+    pub fn uses_variables(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Piece::Text(_) => false,
+            Piece::Placeholder(expression) => expression.uses_variables(),
+        })
+    }
+
     /// Renders for `place`. `None` only where the place says a null leaves the value out.
     ///
     /// # Errors

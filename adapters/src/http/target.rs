@@ -3,7 +3,11 @@
 mod body;
 mod path;
 
-use std::{cell::OnceCell, sync::Arc, time::Duration};
+use std::{
+    cell::OnceCell,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -36,6 +40,9 @@ pub struct HttpTarget {
     idempotency_header: Option<HeaderName>,
     answer: Arc<AnswerRules>,
 }
+
+/// For templates that use no variables.
+static NONE: LazyLock<Variables> = LazyLock::new(Variables::default);
 
 /// Where the body comes from, the method considered.
 #[derive(Debug)]
@@ -258,7 +265,11 @@ impl Rendering<'_> {
         template: &Template,
         place: Place,
     ) -> Result<Option<String>, Problem> {
-        let rendered = template.render(self.input, self.variables(), place);
+        let variables = match template.uses_variables() {
+            true => self.variables(),
+            false => &NONE,
+        };
+        let rendered = template.render(self.input, variables, place);
         rendered.map_err(|error| Problem::of(key(), &error))
     }
 }

@@ -1,6 +1,6 @@
 //! One attempt: call, report, settle. Runs as a task of its own, owned by the loop.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -57,10 +57,8 @@ impl Attempt {
         });
         let reply = self.reply(&outcome, response.as_ref(), number, Some(&trace));
         let delivery = Arc::clone(&self.delivery);
-        let settlement = Settlement { delivery, outcome, attempt, reply };
-        let finished = self.settle(settlement).await;
-        drop(reported.unsettled);
-        finished
+        let held = reported.unsettled.map(|permit| -> Box<dyn Any + Send> { Box::new(permit) });
+        self.settle(Settlement { delivery, outcome, attempt, reply, held }).await
     }
 
     /// Settles a delivery whose call could not even be rendered.
@@ -69,7 +67,7 @@ impl Attempt {
         let outcome = self.after(&failure, now, now, false);
         let reply = self.reply(&outcome, None, self.delivery.tries, None);
         let delivery = Arc::clone(&self.delivery);
-        let settlement = Settlement { delivery, outcome, attempt: None, reply };
+        let settlement = Settlement { delivery, outcome, attempt: None, reply, held: None };
         self.settle(settlement).await
     }
 

@@ -142,8 +142,13 @@ impl Loop {
             at: (self.clock)().after(wait.min(WAIT_MAX)),
             attempts: delivery.attempts,
         };
-        let settlement =
-            Settlement { delivery: Arc::clone(&delivery), outcome, attempt: None, reply: None };
+        let settlement = Settlement {
+            delivery: Arc::clone(&delivery),
+            outcome,
+            attempt: None,
+            reply: None,
+            held: None,
+        };
         self.spawn(self.attempt(route, delivery).settle(settlement));
     }
 

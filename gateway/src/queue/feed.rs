@@ -44,7 +44,7 @@ pub enum Fed {
 
 impl Feed {
     /// The most deliveries a feed holds; beyond it falls behind. Bounds memory per route.
-    pub const MOST: usize = 1024;
+    pub const MOST: usize = 4096;
 
     /// The most data they may hold together, in bytes.
     pub const MOST_BYTES: usize = 4 << 20;

@@ -220,7 +220,7 @@ async fn settle(
     outcome: Outcome,
 ) -> Result<(), QueueError> {
     let delivery = Arc::clone(delivery);
-    queue.settle(Settlement { delivery, outcome, attempt: None, reply: None }).await
+    queue.settle(Settlement { delivery, outcome, attempt: None, reply: None, held: None }).await
 }
 
 fn settings(name: &Arc<str>) -> RouteSettings {

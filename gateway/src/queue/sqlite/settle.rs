@@ -15,16 +15,18 @@ impl Transaction<'_> {
         &mut self,
         settlement: &Settlement,
     ) -> rusqlite::Result<Result<(), QueueError>> {
-        let Settlement { delivery, outcome, attempt, reply } = settlement;
+        let Settlement { delivery, outcome, attempt, reply, .. } = settlement;
         let id = delivery.id.0;
         let Some(index) = self.ledger.position(&delivery.route) else {
             return Ok(Err(QueueError::Missing(delivery.id)));
         };
         let no = self.ledger.get(index).no;
-        let removed = self
-            .connection
-            .prepare_cached("DELETE FROM due WHERE route = ?1 AND at = ?2 AND id = ?3")?
-            .execute(params![no, delivery.due_at.0, id])?;
+        let sql = "DELETE FROM due WHERE route = ?1 AND at = ?2 AND id = ?3";
+        let removed = self.often.delete_due.of(self.connection, sql)?.execute(params![
+            no,
+            delivery.due_at.0,
+            id
+        ])?;
         if removed == 0 {
             return Ok(Err(QueueError::Missing(delivery.id)));
         }
@@ -89,8 +91,10 @@ impl Transaction<'_> {
     /// Keeps the attempt, and no more than the last three. Answers its size.
     fn record(&mut self, id: i64, attempt: &AttemptRecord) -> rusqlite::Result<u64> {
         let exchange = &attempt.exchange;
-        self.connection
-            .prepare_cached(
+        self.often
+            .insert_attempt
+            .of(
+                self.connection,
                 "INSERT OR REPLACE INTO attempt
                  (slot, n, at, us, result, detail, status, request, response)
                  VALUES ((?1 << 2) | (?2 & 3), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

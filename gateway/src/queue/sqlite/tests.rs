@@ -112,6 +112,7 @@ impl Bench {
             outcome,
             attempt: Some(attempt),
             reply: None,
+            held: None,
         };
         self.queue.settle(settlement).await.unwrap();
         assert!(!self.queue.claimed(delivery.id), "settling gives the claim back");

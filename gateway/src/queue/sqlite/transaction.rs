@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 use sha2::{Digest as _, Sha256};
 use tidegate_adapters::{DeadReason, Delivery, DeliveryId, Event, Timestamp};
 use tokio::time::Instant;
@@ -65,6 +65,35 @@ pub(super) struct Transaction<'a> {
     /// Many at once: what becomes due is paged in and not pushed.
     pub(super) bulk: bool,
     pub(super) effects: Effects,
+    pub(super) often: Often<'a>,
+}
+
+/// The statements that most events need: looked up once a transaction.
+#[derive(Default)]
+pub(super) struct Often<'a> {
+    insert_delivery: Statement<'a>,
+    insert_due: Statement<'a>,
+    insert_settled: Statement<'a>,
+    pub(super) delete_due: Statement<'a>,
+    pub(super) insert_attempt: Statement<'a>,
+}
+
+/// A statement, once somebody has asked for it.
+#[derive(Default)]
+pub(super) struct Statement<'a>(Option<CachedStatement<'a>>);
+
+impl<'a> Statement<'a> {
+    /// The statement `sql`, always the same.
+    pub(super) fn of(
+        &mut self,
+        connection: &'a Connection,
+        sql: &str,
+    ) -> rusqlite::Result<&mut CachedStatement<'a>> {
+        if self.0.is_none() {
+            self.0 = Some(connection.prepare_cached(sql)?);
+        }
+        Ok(self.0.as_mut().expect("made above"))
+    }
 }
 
 /// What is told after the commit.
@@ -186,7 +215,8 @@ impl Transaction<'_> {
         attributes: &[u8],
         data: &[u8],
     ) -> rusqlite::Result<()> {
-        let mut statement = self.connection.prepare_cached(
+        let statement = self.often.insert_delivery.of(
+            self.connection,
             "INSERT INTO delivery (id, route, at, key, lane, invalid, attrs, data)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
@@ -236,7 +266,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn insert_due(
-        &self,
+        &mut self,
         no: i64,
         at: Timestamp,
         id: i64,
@@ -244,8 +274,10 @@ impl Transaction<'_> {
         tries: u32,
         first_attempt: Option<Timestamp>,
     ) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
+        self.often
+            .insert_due
+            .of(
+                self.connection,
                 "INSERT INTO due (route, at, id, attempts, tries, first_attempt)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
@@ -276,8 +308,10 @@ impl Transaction<'_> {
         tries: u32,
         dead: Option<(DeadReason, &str)>,
     ) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
+        self.often
+            .insert_settled
+            .of(
+                self.connection,
                 "INSERT INTO settled (id, route, state, at, bytes, tries, reason, detail)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?

@@ -34,7 +34,7 @@ use super::{
     disk::Ballast,
     ledger::Ledger,
     recent::Recent,
-    transaction::{Caps, Effects, Transaction, append_bytes},
+    transaction::{Caps, Effects, Often, Transaction, append_bytes},
 };
 use crate::queue::{AppendError, Bounds, QueueError, RouteSettings};
 
@@ -232,6 +232,7 @@ impl Writer {
             taken: &mut self.taken,
             bulk: false,
             effects: Effects::default(),
+            often: Often::default(),
         };
         let mut answers = Vec::with_capacity(commands.len());
         for command in commands {
@@ -251,7 +252,8 @@ impl Writer {
             transaction.prune(before(delivered), before(dead), most)?;
             transaction.keep_window(most, full)?;
         }
-        let effects = transaction.effects;
+        let effects = std::mem::take(&mut transaction.effects);
+        drop(transaction);
         self.ledger.write(&self.connection, now)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok((answers, effects))

@@ -44,6 +44,7 @@ async fn dead_ones(bench: &Bench, count: usize) {
                     outcome: dead(DeadReason::Rejected),
                     attempt: None,
                     reply: None,
+                    held: None,
                 })
             });
             for done in futures_util::future::join_all(settled).await {

@@ -15,6 +15,7 @@ async fn settle_with(bench: &Bench, delivery: &Arc<Delivery>, reply: Reply) {
         outcome: Outcome::Delivered,
         attempt: None,
         reply: Some(reply),
+        held: None,
     };
     bench.queue.settle(settlement).await.unwrap();
 }

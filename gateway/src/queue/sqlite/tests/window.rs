@@ -108,9 +108,11 @@ impl Desk {
             taken: &mut taken,
             bulk: false,
             effects: Default::default(),
+            often: Default::default(),
         };
         let done = work(&mut transaction);
         transaction.keep_window(most, false).unwrap();
+        drop(transaction);
         self.ledger.write(&self.connection, self.now).unwrap();
         self.connection.execute_batch("COMMIT").unwrap();
         self.ledger.committed();
