@@ -35,6 +35,10 @@ use crate::queue::QueueError;
 /// few in tests that they see it happen.
 const BATCH: usize = if cfg!(test) { 8 } else { 32_768 };
 
+/// So many of a batch that has been moved are let go of by a commit at least, so that it goes when
+/// little comes, too.
+const LET_GO: usize = 128;
+
 /// The most that are read at the start, should the file hold more than was ever written.
 const MOST: usize = 1 << 20;
 
@@ -70,6 +74,8 @@ pub(super) struct Recent {
     generation: u64,
     /// Those of which no batch has been made.
     fresh: Ids,
+    /// How many of those the table holds: one that was seen again is there again.
+    written: usize,
     moving: Option<Moving>,
     /// A batch that is in the tree, and its generation: what has not been seen again since is
     /// looked up there once it has gone from here.
@@ -151,7 +157,7 @@ impl Recent {
         while let Some(row) = rows.next()? {
             recent.row = row.get(0)?;
             let Ok(ids) = row.get_ref(1)?.as_blob() else { continue };
-            let left = MOST.saturating_sub(recent.fresh.len());
+            let left = MOST.saturating_sub(recent.written);
             let entries = ids.as_chunks::<ENTRY>().0.iter().take(left);
             for (place, sighting) in entries.filter_map(decode) {
                 recent.learn(place, sighting);
@@ -198,6 +204,7 @@ impl Recent {
         let key = (place.0, bucket, place.1);
         let known = self.known.insert(place, Latest { sighting, generation: self.generation });
         let fresh = self.fresh.insert(key, (id, at));
+        self.written += 1;
         self.pending.before.push(Before { key, known, fresh });
         known.is_none_or(|before| before.sighting.bucket != bucket)
     }
@@ -255,11 +262,11 @@ impl Recent {
             self.known.clear();
             self.fresh.clear();
             self.leaving.0.clear();
-            self.moving = None;
+            (self.moving, self.written) = (None, 0);
             return;
         }
-        // A few more than have come, so that one batch has left before the next is in the tree.
-        self.let_go(remembered.max(moved) * 2);
+        // More than have come, so that one batch has left before the next is in the tree.
+        self.let_go(LET_GO.max(remembered.max(moved) * 2));
         if let Some(moving) = &mut self.moving {
             moving.left -= moved;
             moving.last = last.or(moving.last);
@@ -268,11 +275,12 @@ impl Recent {
             self.let_go(usize::MAX);
             self.leaving = (done.ids, done.generation);
         }
-        if self.moving.is_none() && self.fresh.len() >= BATCH {
+        if self.moving.is_none() && self.written >= BATCH {
             let ids = std::mem::take(&mut self.fresh);
             let (left, row, generation) = (ids.len(), self.row, self.generation);
             self.moving = Some(Moving { ids, last: None, left, row, generation });
             self.generation += 1;
+            self.written = 0;
         }
     }
 
@@ -299,6 +307,7 @@ impl Recent {
                 Some(fresh) => self.fresh.insert(before.key, fresh),
                 None => self.fresh.remove(&before.key),
             };
+            self.written -= 1;
         }
         self.settle_pending();
     }

@@ -1,7 +1,5 @@
 //! Against a token endpoint and an API on one fake server, on loopback.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use parking_lot::Mutex as Lock;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -9,6 +7,9 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use parking_lot::Mutex as Lock;
 use tokio::sync::Semaphore;
 
 use super::*;

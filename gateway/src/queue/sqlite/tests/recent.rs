@@ -22,6 +22,22 @@ async fn a_batch_beyond_the_bound_leaves_the_route_near_its_bound() {
     assert!((60..=64).contains(&seen), "{seen} of at most 64");
 }
 
+/// However few ids they are, what is written of them does not grow.
+#[tokio::test]
+async fn an_id_that_is_taken_anew_again_and_again_does_not_fill_the_table() {
+    let bench = Bench::new().await;
+    for _ in 0..60 {
+        assert!(matches!(bench.pending(&["a"]).await[..], [Appended::Pending(_)]));
+        let delivery = bench.fed().unwrap();
+        bench.settle(&delivery, dead(DeadReason::Rejected)).await;
+    }
+    let connection = rusqlite::Connection::open(&bench.options.path).unwrap();
+    let written: i64 = connection
+        .query_row("SELECT coalesce(sum(length(ids)), 0) / 48 FROM recent", [], |row| row.get(0))
+        .unwrap();
+    assert!(written <= 16, "{written}, of batches of 8");
+}
+
 /// The number of a row of `recent` near the top of its range.
 #[tokio::test]
 async fn a_damaged_row_number_is_no_panic() {
