@@ -25,6 +25,7 @@ mod library;
 mod object;
 mod path;
 mod program;
+mod rendering;
 mod template;
 mod weigh;
 
@@ -33,10 +34,14 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use jaq_json::Val;
 
-use crate::event::{Event, check_json};
+use crate::{
+    Delivery,
+    event::{Event, check_json},
+};
 pub use object::Member;
 use path::BarePath;
 use program::Program;
+pub(crate) use rendering::Rendering;
 pub use template::{Place, Template};
 
 /// The most an expression may give, in bytes of JSON.
@@ -82,6 +87,20 @@ pub struct Variables {
     pub idempotency_key: String,
     /// `$event`: the CloudEvents JSON object, where `.` is something else.
     pub event: Option<Arc<Event>>,
+}
+
+impl Variables {
+    /// Those of attempt number `attempt` (1 for the first) of `delivery`.
+    #[must_use]
+    pub fn of(delivery: &Delivery, attempt: u32) -> Self {
+        Self {
+            route: Arc::clone(&delivery.route),
+            delivery: delivery.id.to_string(),
+            attempt,
+            idempotency_key: delivery.idempotency_key().to_string(),
+            event: Some(Arc::clone(&delivery.event)),
+        }
+    }
 }
 
 /// A JSON value that came out of an expression. Numbers keep their text (`12.50` stays `12.50`).
@@ -135,7 +154,7 @@ impl Expression {
     }
 
     /// Whether it may ask for a variable.
-    pub(crate) fn uses_variables(&self) -> bool {
+    fn uses_variables(&self) -> bool {
         !matches!(self.how, How::Path(_))
     }
 

@@ -116,9 +116,8 @@ impl Template {
         }
     }
 
-    /// Whether it may ask for a variable; where not, none need be made.
-    #[must_use]
-    pub fn uses_variables(&self) -> bool {
+    /// Whether it may ask for a variable.
+    pub(super) fn uses_variables(&self) -> bool {
         self.parts.iter().any(|part| match part {
             Piece::Text(_) => false,
             Piece::Placeholder(expression) => expression.uses_variables(),

@@ -3,11 +3,7 @@
 mod body;
 mod path;
 
-use std::{
-    cell::OnceCell,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -21,7 +17,7 @@ use super::{
 use crate::{
     DeadReason, Delivery, Event, Exchange, Failure, Health, Verdict,
     event::Data,
-    expression::{ExpressionError, Input, Place, Template, Variables},
+    expression::{ExpressionError, Input, Place, Rendering, Template},
 };
 
 /// The longest URL that is sent, in bytes: what the HTTP client can carry.
@@ -40,9 +36,6 @@ pub struct HttpTarget {
     idempotency_header: Option<HeaderName>,
     answer: Arc<AnswerRules>,
 }
-
-/// For templates that use no variables.
-static NONE: LazyLock<Variables> = LazyLock::new(Variables::default);
 
 /// Where the body comes from, the method considered.
 #[derive(Debug)]
@@ -120,7 +113,7 @@ impl HttpTarget {
         attempt: u32,
         input: &Input,
     ) -> Result<HttpRequest, Failure> {
-        let rendering = Rendering { delivery, attempt, input, variables: OnceCell::new() };
+        let rendering = Rendering::new(delivery, attempt, input);
         self.render(&rendering).map_err(|problem| self.unrenderable(&problem))
     }
 
@@ -134,7 +127,7 @@ impl HttpTarget {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         for (name, template) in self.api.headers.iter().chain(&self.headers) {
             let key = || format!("headers.{name}");
-            if let Some(value) = rendering.run(key, template, Place::Header)? {
+            if let Some(value) = render(rendering, key, template, Place::Header)? {
                 let value = HeaderValue::from_bytes(value.as_bytes())
                     .map_err(|_| Problem::new(key(), "does not fit into a header"))?;
                 headers.insert(name, value);
@@ -157,12 +150,12 @@ impl HttpTarget {
     fn render_url(&self, rendering: &Rendering<'_>) -> Result<Url, Problem> {
         let mut url = self.api.url.clone();
         if let Some(template) = &self.path {
-            let path = rendering.run(|| "path".to_owned(), template, Place::Path)?;
+            let path = render(rendering, || "path".to_owned(), template, Place::Path)?;
             path::append(&mut url, &path.unwrap_or_default())
                 .map_err(|problem| Problem::new("path", problem))?;
         }
         for (name, template) in &self.query {
-            let value = rendering.run(|| format!("query.{name}"), template, Place::Query)?;
+            let value = render(rendering, || format!("query.{name}"), template, Place::Query)?;
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, &value);
             }
@@ -199,7 +192,7 @@ impl HttpTarget {
                 (Data::Json(bytes), Encode::Form | Encode::Text) => bytes.clone(),
             },
             Body::Expression(expression) => {
-                let output = expression.run(rendering.input, rendering.variables());
+                let output = rendering.run(expression);
                 output.map_err(|error| Problem::of("body", &error))?.to_json()
             }
         };
@@ -240,38 +233,14 @@ impl Problem {
     }
 }
 
-/// One event being rendered. Variables are made when the first expression asks.
-struct Rendering<'a> {
-    delivery: &'a Arc<Delivery>,
-    attempt: u32,
-    input: &'a Input,
-    variables: OnceCell<Variables>,
-}
-
-impl Rendering<'_> {
-    fn variables(&self) -> &Variables {
-        self.variables.get_or_init(|| Variables {
-            route: Arc::clone(&self.delivery.route),
-            delivery: self.delivery.id.to_string(),
-            attempt: self.attempt,
-            idempotency_key: self.delivery.idempotency_key().to_string(),
-            event: Some(Arc::clone(&self.delivery.event)),
-        })
-    }
-
-    fn run(
-        &self,
-        key: impl FnOnce() -> String,
-        template: &Template,
-        place: Place,
-    ) -> Result<Option<String>, Problem> {
-        let variables = match template.uses_variables() {
-            true => self.variables(),
-            false => &NONE,
-        };
-        let rendered = template.render(self.input, variables, place);
-        rendered.map_err(|error| Problem::of(key(), &error))
-    }
+/// Renders what the configuration has under `key`.
+fn render(
+    rendering: &Rendering<'_>,
+    key: impl FnOnce() -> String,
+    template: &Template,
+    place: Place,
+) -> Result<Option<String>, Problem> {
+    rendering.render(template, place).map_err(|error| Problem::of(key(), &error))
 }
 
 /// GET, HEAD, DELETE and OPTIONS say it all with their URL: a body they get only where one is

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Envelope, OnUnroutable, PublishRequest, PublisherConfig};
 use crate::{
     DeadReason, Delivery, Exchange, Failure, Health, Verdict,
-    expression::{ExpressionError, Input, Place, Template, Variables},
+    expression::{ExpressionError, Input, Place, Rendering, Template},
     secret::Mask,
 };
 
@@ -55,15 +55,9 @@ impl PublishTarget {
         attempt: u32,
         input: &Input,
     ) -> Result<PublishRequest, Failure> {
-        let variables = Variables {
-            route: Arc::clone(&delivery.route),
-            delivery: delivery.id.to_string(),
-            attempt,
-            idempotency_key: delivery.idempotency_key().to_string(),
-            event: Some(Arc::clone(&delivery.event)),
-        };
+        let rendering = Rendering::new(delivery, attempt, input);
         let render = |name: &str, template: &Template, place| {
-            template.render(input, &variables, place).map_err(|failed| self.failed(name, &failed))
+            rendering.render(template, place).map_err(|failed| self.failed(name, &failed))
         };
         // A returned message is known by its id, so there must be room for it.
         if delivery.event.id.len() > SHORT_MAX {

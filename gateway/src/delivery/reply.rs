@@ -100,13 +100,7 @@ impl ReplyRule {
         now: Timestamp,
     ) -> Result<Option<Event>, ExpressionError> {
         let input = Input::json(json.clone())?;
-        let variables = Variables {
-            route: Arc::clone(&delivery.route),
-            delivery: delivery.id.to_string(),
-            attempt: end.attempt,
-            idempotency_key: delivery.idempotency_key().to_string(),
-            event: Some(Arc::clone(&delivery.event)),
-        };
+        let variables = Variables::of(delivery, end.attempt);
         if let Some(when) = &self.config.when {
             let wanted = when.run(&input, &variables).map_err(|failed| named("when", failed))?;
             if !wanted.is_true() {

@@ -262,14 +262,7 @@ fn result_of(status: u16) -> Option<AttemptResult> {
 }
 
 fn variables(context: &Context<'_>) -> Variables {
-    let delivery = context.delivery;
-    Variables {
-        route: Arc::clone(&delivery.route),
-        delivery: delivery.id.to_string(),
-        attempt: context.attempt,
-        idempotency_key: delivery.idempotency_key().to_string(),
-        event: Some(Arc::clone(&delivery.event)),
-    }
+    Variables::of(context.delivery, context.attempt)
 }
 
 /// `{status, headers, body}`: header names in lower case, values of repeated ones joined by
